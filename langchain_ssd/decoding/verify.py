@@ -1,0 +1,258 @@
+"""The walk over one block of proposals: a generator of decisions (algorithm, section 2, step 3).
+
+:func:`score` does all tensor work for the rows of a whole batch at once and hands over plain numbers;
+:func:`walk` then visits the positions of one sequence in order, once each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .composite import SampleSpace, Spaces, sample_spaces, weigh
+from .evidence import Rows, features
+from .monitor import BinVerdict, Decision, Evidence, Mode, Monitor
+from .ranking import top
+from .refusal import RefusalRule
+from .sampling import SamplingRule, draw, draw_index, keyed_uniform, sharpen
+
+
+@dataclass(frozen=True, slots=True)
+class RowSettings:
+    """What one row's sequence asks for.
+
+    Attributes:
+        common: ``c``.
+        alpha_start: start value of ``alpha_utility``; agreement is measured with it.
+        alpha_utility: the utility weight the monitor is likely to ask for in this block.
+        alpha_safety: the safety weight.
+        rule: how the draw is sharpened.
+        enforce: false in shadow mode, where the target's own row always stands.
+    """
+
+    common: int
+    alpha_start: float
+    alpha_utility: float
+    alpha_safety: float
+    rule: SamplingRule
+    enforce: bool = True
+
+
+class Draw(NamedTuple):
+    """A token with its probability in ``Q`` and, at temperature 1, in both models' rows."""
+
+    token: int
+    prob: float
+    p_target: float
+    p_draft: float
+
+
+class Choice(NamedTuple):
+    """One row's ``Q`` under one scheme, as plain numbers.
+
+    ``ids``, ``probs``, ``q``, ``p_target`` and ``p_draft`` describe the sparse composite after sharpening and
+    the proposal's own distribution at the same ids; they are empty for greedy rows, where ``best`` is all
+    there is to know. ``whole_target``: the target's own row stands instead.
+    """
+
+    best: Draw
+    whole_target: bool
+    alpha: float
+    ids: Sequence[int] = ()
+    probs: Sequence[float] = ()
+    q: Sequence[float] = ()
+    p_target: Sequence[float] = ()
+    p_draft: Sequence[float] = ()
+
+    def draw(self, at: int) -> Draw:
+        """The token at an index of ``ids``."""
+        return Draw(self.ids[at], self.probs[at], self.p_target[at], self.p_draft[at])
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """R positions that both models have scored, ready to be walked."""
+
+    target: Rows
+    draft: Rows
+    spaces: Spaces
+    q: Tensor | None  # (R, V) what the proposals were drawn from; None when all rows are greedy
+    settings: Sequence[RowSettings]
+    evidence: Sequence[Evidence]
+    utility: Sequence[Choice]
+    safety: Sequence[Choice]
+    best_target: Sequence[Draw]
+
+    def choice(self, row: int, decision: Decision) -> Choice:
+        """``Q`` of a row in the decided mode; weighed anew if alpha moved inside the block."""
+        ready = (self.utility if decision.mode == "utility" else self.safety)[row]
+        if ready.alpha == decision.alpha:
+            return ready
+        space = self.spaces.utility if decision.mode == "utility" else self.spaces.safety
+        at = slice(row, row + 1)
+        q = None if self.q is None else self.q[at]
+        return _choices(space[at], [decision.alpha], self.settings[at], q)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """One token, how it came about, and the bin it completed. ``refuse``: the answer ends here."""
+
+    draw: Draw
+    row: int
+    accepted: bool
+    mode: Mode
+    evidence: Evidence
+    statistic: float | None
+    verdict: BinVerdict | None
+    refuse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The sequential monitor refused before this position's token was drawn."""
+
+    position: int
+    statistic: float | None
+
+
+def score(
+    target: Rows, draft: Rows, q: Tensor | None, settings: Sequence[RowSettings], positions: Sequence[int]
+) -> Scored:
+    """Do the tensor work for R positions of any number of sequences.
+
+    Args:
+        target: the target's R rows.
+        draft: the draft's R rows at the same positions.
+        q: ``(R, V)`` sharpened draft rows, needed if any row is sampled.
+        settings: one per row.
+        positions: index of each row's token in its assistant turn, prefilled tokens counted.
+    """
+    device = target.probs.device
+    common = torch.tensor([[s.common] for s in settings], device=device)
+    spaces = sample_spaces(target.probs, draft.probs, common)
+    start = torch.tensor([[s.alpha_start] for s in settings], dtype=target.probs.dtype, device=device)
+    seen = features(target, draft, spaces, start)
+    table = torch.stack([x.double() for x in seen], dim=1).tolist()  # R lists of 5: one transfer
+    evidence = [
+        Evidence(n, bool(a), kl, tv, H, h) for n, (a, kl, tv, H, h) in zip(positions, table, strict=True)
+    ]
+    utility = _choices(spaces.utility, [s.alpha_utility for s in settings], settings, q)
+    safety = _choices(spaces.safety, [s.alpha_safety for s in settings], settings, q)
+    best = _best_of_target(target, draft, spaces.best_target)
+    return Scored(target, draft, spaces, q, settings, evidence, utility, safety, best)
+
+
+def _best_of_target(target: Rows, draft: Rows, best: Tensor) -> list[Draw]:
+    at = best.unsqueeze(1)
+    p_target, p_draft = target.probs.gather(1, at), draft.probs.gather(1, at)
+    table = torch.cat([p_target, p_target, p_draft], dim=1).tolist()
+    return [Draw(token, *numbers) for token, numbers in zip(best.tolist(), table, strict=True)]
+
+
+def _choices(
+    space: SampleSpace, alphas: Sequence[float], settings: Sequence[RowSettings], q: Tensor | None
+) -> list[Choice]:
+    """Weigh a scheme's space for every row and bring the result over as plain numbers."""
+    alpha = torch.tensor(alphas, dtype=space.target.dtype, device=space.ids.device).unsqueeze(1)
+    mixed = weigh(space, alpha)
+    probs, at = top(mixed.probs, 1)  # (R, 1)
+    table = torch.cat([probs, space.target.gather(1, at), space.draft.gather(1, at)], dim=1).tolist()
+    tokens = mixed.ids.gather(1, at)[:, 0].tolist()
+    best = [Draw(token, *numbers) for token, numbers in zip(tokens, table, strict=True)]
+    columns = zip(best, mixed.whole_target.tolist(), alphas, strict=True)
+    if q is None:
+        return [Choice(*column) for column in columns]
+    sharp = sharpen(mixed.probs, [s.rule for s in settings])  # (R, W)
+    q_at = q.gather(1, mixed.ids.clamp_min(0))
+    lists = (mixed.ids.tolist(), *(x.double().tolist() for x in (sharp, q_at, space.target, space.draft)))
+    return [Choice(*column, *row) for column, row in zip(columns, zip(*lists, strict=True), strict=True)]
+
+
+def walk(
+    scored: Scored,
+    rows: Sequence[int],
+    proposals: Sequence[int],
+    monitor: Monitor,
+    refusal: RefusalRule,
+    seed: int,
+) -> Iterator[Emission | Refusal]:
+    """Visit the positions of one block in order and decide each token.
+
+    Row ``rows[i]`` is checked against ``proposals[i]``. The walk ends at the first token that is not its
+    proposal, or at a refusal; the caller ends it at an end token or a stop string by not asking for more,
+    so nothing after the stop is observed.
+    """
+    for row, proposal in zip(rows, proposals, strict=True):
+        evidence, enforce = scored.evidence[row], scored.settings[row].enforce
+        decision = monitor.observe(evidence)  # before the token, so that it rules this very token
+        if decision.refuse and enforce:
+            yield Refusal(evidence.position, monitor.statistic)
+            return
+        draw_, accepted = _decide(scored, row, proposal, decision, seed)
+        statistic = monitor.statistic
+        verdict = monitor.settle(accepted)
+        refuse = decision.refuse or (verdict is not None and refusal.refuses(verdict))
+        yield Emission(draw_, row, accepted, decision.mode, evidence, statistic, verdict, refuse)
+        if not accepted or (refuse and enforce):
+            return
+
+
+def _decide(scored: Scored, row: int, proposal: int, decision: Decision, seed: int) -> tuple[Draw, bool]:
+    """Build ``Q`` for the mode and draw; tells whether the proposal was accepted."""
+    settings = scored.settings[row]
+    choice = scored.choice(row, decision)
+    whole = choice.whole_target or not settings.enforce
+    if settings.rule.greedy:
+        best = scored.best_target[row] if whole else choice.best
+        return best, best.token == proposal
+    position = scored.evidence[row].position
+    u = keyed_uniform(seed, position, "accept")
+    v = keyed_uniform(seed, position, "residual")
+    return _sample_whole(scored, row, proposal, u, v) if whole else _sample_sparse(choice, proposal, u, v)
+
+
+def _sample_sparse(choice: Choice, proposal: int, u: float, v: float) -> tuple[Draw, bool]:
+    """Accept iff ``u q(x) < Q(x)``, else draw from ``max(0, Q - q)`` (from ``Q`` if that has no mass)."""
+    at = choice.ids.index(proposal) if proposal in choice.ids else -1
+    if at >= 0 and u * choice.q[at] < choice.probs[at]:
+        return choice.draw(at), True
+    residual = [max(0.0, Q - q) for Q, q in zip(choice.probs, choice.q, strict=True)]
+    at = draw_index(residual if any(residual) else choice.probs, v)
+    return choice.draw(at), False
+
+
+def _sample_whole(scored: Scored, row: int, proposal: int, u: float, v: float) -> tuple[Draw, bool]:
+    """The same rule where ``Q`` is the target's own row, over the whole vocabulary."""
+    if scored.q is None:
+        raise RuntimeError("sampled rows need the proposals' distribution")
+    Q = sharpen(scored.target.probs[row : row + 1], [scored.settings[row].rule])[0]  # (V,)
+    q = scored.q[row]
+    token, accepted = proposal, u * float(q[proposal]) < float(Q[proposal])
+    if not accepted:
+        residual = (Q - q).clamp_min(0)
+        token = draw(residual if bool(residual.any()) else Q, v)
+    p_target, p_draft = float(scored.target.probs[row, token]), float(scored.draft.probs[row, token])
+    return Draw(token, float(Q[token]), p_target, p_draft), accepted
+
+
+def propose(
+    draft: Rows, rules: Sequence[SamplingRule], uniforms: Sequence[float]
+) -> tuple[list[int], Tensor | None]:
+    """Draw one proposal per row from ``q``, the draft's row sharpened like the composite.
+
+    Returns:
+        the proposals, and ``q`` ``(R, V)`` if any row is sampled.
+    """
+    tokens: list[int] = top(draft.probs, 1)[1][:, 0].tolist()
+    if all(rule.greedy for rule in rules):
+        return tokens, None
+    q = sharpen(draft.probs, rules)
+    for row, (rule, u) in enumerate(zip(rules, uniforms, strict=True)):
+        if not rule.greedy:
+            tokens[row] = draw(q[row], u)
+    return tokens, q

@@ -1,0 +1,313 @@
+"""Names → models: safetensors (or GGUF) only, no remote code.
+
+Everything that can be checked without weights is checked before any weights are touched.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+from transformers.cache_utils import DynamicCache
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from ..config import EngineConfig, ModelSpec
+from ..errors import (
+    ConfigError,
+    ModelNotFound,
+    UnsafeModel,
+    UnsupportedModel,
+    VocabularyMismatch,
+)
+from .engine import Engine
+from .models import CachedModel, check_rewind
+from .pair import Pair, Side
+from .rendering import Renderer
+
+Progress = Callable[[str, float], None]
+_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+
+
+def build_engine(target: ModelSpec, draft: ModelSpec, config: EngineConfig, progress: Progress) -> Engine:
+    """Load a pair and put an engine over it.
+
+    Args:
+        target: the big model.
+        draft: the small, safe one.
+        config: how the worker runs.
+        progress: called with a stage's name and the fraction of all work that is done.
+
+    Raises:
+        ConfigError: the pair cannot work; nothing was loaded if that could be told without weights.
+    """
+    return Engine(load_pair(target, draft, config, progress), config)
+
+
+def load_pair(target: ModelSpec, draft: ModelSpec, config: EngineConfig, progress: Progress) -> Pair:
+    """Load both models and check that they fit together. See :func:`build_engine`."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    progress("reading tokenizers", 0.0)
+    specs = {"target": target, "draft": draft}
+    configs = {role: load_config(spec) for role, spec in specs.items()}
+    for spec, model_config in zip(specs.values(), configs.values(), strict=True):
+        check_config(model_config)
+        check_files(spec)
+    tokenizers = {role: load_tokenizer(spec) for role, spec in specs.items()}
+    vocab = compare_vocabularies(tokenizers["target"], tokenizers["draft"])
+    renderers = {role: Renderer(tokenizers[role], spec) for role, spec in specs.items()}
+    progress("loading the target", 0.1)
+    models = {"target": load_model(target)}
+    progress("loading the draft", 0.6)
+    models["draft"] = models["target"] if same_weights(target, draft) else load_model(draft)
+    progress("checking that caches rewind", 0.9)
+    sides = {}
+    for role, spec in specs.items():
+        context = context_length(configs[role], config.max_context)
+        check_matrix(models[role], vocab)
+        model = CachedModel(models[role], vocab, context)
+        check_rewind(model)
+        sides[role] = Side(
+            _label(spec), model, renderers[role], end_ids(configs[role], models[role], renderers[role])
+        )
+    progress("ready", 1.0)
+    return Pair(sides["target"], sides["draft"], vocab, shared=models["draft"] is models["target"])
+
+
+def load_config(spec: ModelSpec) -> PretrainedConfig:
+    """A model's configuration, without weights.
+
+    Raises:
+        ModelNotFound: it cannot be read.
+        UnsafeModel: it needs code that comes with the weights.
+    """
+    return _read(spec, lambda **kw: AutoConfig.from_pretrained(spec.name, **kw))
+
+
+def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
+    """A model's tokenizer. Raises as :func:`load_config`."""
+    return _read(spec, lambda **kw: AutoTokenizer.from_pretrained(spec.name, **kw))
+
+
+def _hub_arguments(spec: ModelSpec) -> dict[str, Any]:
+    token = spec.token.get_secret_value() if spec.token else None
+    return {
+        "revision": spec.revision or "main",
+        "token": token,
+        "cache_dir": spec.cache_dir,
+        "trust_remote_code": False,
+        **({"gguf_file": spec.gguf_file} if spec.gguf_file else {}),
+    }
+
+
+def _read(spec: ModelSpec, read: Callable[..., Any]) -> Any:
+    """Call a loader of transformers and turn what it raises into one clear line."""
+    try:
+        return read(**_hub_arguments(spec))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        text = str(error)
+        if "trust_remote_code" in text or "custom code" in text:
+            raise UnsafeModel(
+                f"{_label(spec)} needs code of its own, which is never run; use another model"
+            ) from None
+        if isinstance(error, ImportError):
+            raise ConfigError(
+                f"{_label(spec)} needs a package that is not installed: {_missing(error)}"
+            ) from None
+        if "safetensors" in text and "no file named" in text:
+            raise UnsafeModel(
+                f"{_label(spec)} has no safetensors weights; convert it, pickles are never read"
+            ) from None
+        raise ModelNotFound(
+            f"{_label(spec)} cannot be read; check its name, revision, token, and whether a hub is reachable"
+        ) from None
+
+
+def _missing(error: ImportError) -> str:
+    match = re.search(r"pip install [\w\-\[\]]+", str(error))
+    return match.group(0) if match else (error.name or "see its model card")
+
+
+def _label(spec: ModelSpec) -> str:
+    """The model's name for messages; of a local folder only the last part, no path of the machine."""
+    return Path(spec.name).name if os.path.isdir(spec.name) or os.path.isabs(spec.name) else spec.name
+
+
+def check_config(config: PretrainedConfig) -> None:
+    """Refuse what cannot be rewound before any weights are read.
+
+    Raises:
+        UnsupportedModel: recurrent or not a causal LM with a key-value cache.
+    """
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UnsupportedModel(f"'{config.model_type}' is not a causal language model of transformers")
+    parameters = inspect.signature(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].forward).parameters
+    rewindable = {"past_key_values", "position_ids"} <= parameters.keys() and all(
+        type(layer).__name__ in ("DynamicLayer", "DynamicSlidingWindowLayer")
+        for layer in DynamicCache(config=config).layers
+    )
+    if not rewindable:
+        raise UnsupportedModel(
+            f"the cache of '{config.model_type}' cannot be rewound (recurrent, or positions of its own); "
+            "use a model with plain attention"
+        )
+
+
+def check_files(spec: ModelSpec) -> None:
+    """Refuse a local folder without safetensors, or whose index points out of it.
+
+    Raises:
+        UnsafeModel: as said.
+    """
+    folder = Path(spec.name)
+    if spec.gguf_file or not folder.is_dir():
+        return
+    files = {f.name for f in folder.glob("*.safetensors")}
+    if not files:
+        raise UnsafeModel(f"{_label(spec)} has no safetensors weights; convert it, pickles are never read")
+    for index in folder.glob("*.safetensors.index.json"):
+        wanted = set(json.loads(index.read_text()).get("weight_map", {}).values())
+        if not wanted <= files:
+            raise UnsafeModel(f"the weight index of {_label(spec)} names files outside its folder")
+
+
+def load_model(spec: ModelSpec) -> nn.Module:
+    """The network, on its device, in evaluation mode. Raises as :func:`load_config`."""
+    device = pick_device(spec)
+    options: dict[str, Any] = {
+        "dtype": "auto" if spec.dtype == "auto" else getattr(torch, spec.dtype),
+        "use_safetensors": True,
+    }
+    if device == "auto":
+        options["device_map"] = "auto"
+    if spec.quantization is not None:
+        options["quantization_config"] = _quantization(spec.quantization)
+    if spec.gguf_file:
+        options["quantization_config"] = _quantization({"quant_method": "gguf", "dequantize": True})
+        options["dtype"] = torch.bfloat16 if spec.dtype == "auto" else options["dtype"]
+    model: nn.Module = _read(
+        spec, lambda **kw: AutoModelForCausalLM.from_pretrained(spec.name, **options, **kw)
+    )
+    if spec.adapter:
+        model = _with_adapter(model, spec)
+    if device != "auto" and spec.quantization is None:
+        model = model.to(device)
+    return model.eval().requires_grad_(False)
+
+
+def _quantization(settings: dict[str, Any]) -> Any:
+    from transformers.quantizers.auto import AutoQuantizationConfig
+
+    try:
+        return AutoQuantizationConfig.from_dict(dict(settings))
+    except (ValueError, TypeError, ImportError):
+        raise ConfigError("quantization must be the settings of a transformers quantisation config") from None
+
+
+def _with_adapter(model: nn.Module, spec: ModelSpec) -> nn.Module:
+    """Put a peft adapter over the model; merged into the weights unless they are quantised."""
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise ConfigError("an adapter needs peft: pip install 'langchain-ssd[peft]'") from None
+    try:
+        folder = _adapter_folder(spec)
+        adapted = PeftModel.from_pretrained(model, str(folder))
+    except (OSError, ValueError, RuntimeError):
+        raise ModelNotFound("the adapter cannot be read; check its name and that it fits the model") from None
+    merged: nn.Module = adapted if spec.quantization else adapted.merge_and_unload()
+    return merged
+
+
+def _adapter_folder(spec: ModelSpec) -> Path:
+    """The adapter as a local folder that holds safetensors and nothing that could be unpickled."""
+    folder = Path(str(spec.adapter))
+    if not folder.is_dir():
+        token = spec.token.get_secret_value() if spec.token else None
+        patterns = ["adapter_config.json", "adapter_model.safetensors"]
+        folder = Path(snapshot_download(str(spec.adapter), allow_patterns=patterns, token=token))
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UnsafeModel("the adapter has no safetensors weights; convert it, pickles are never read")
+    return folder
+
+
+def same_weights(target: ModelSpec, draft: ModelSpec) -> bool:
+    """Whether both specs name the same network, so that it is held once."""
+    prompt_only = {"chat_template": None, "system_prompt": None}
+    return target.model_copy(update=prompt_only) == draft.model_copy(update=prompt_only)
+
+
+def pick_device(spec: ModelSpec) -> str:
+    """The device asked for, or the best one there is."""
+    if spec.device:
+        return spec.device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def compare_vocabularies(target: PreTrainedTokenizerBase, draft: PreTrainedTokenizerBase) -> int:
+    """The number of token ids both tokenizers share.
+
+    The tokenizers are compared, not the matrices: those may be padded to different sizes.
+
+    Raises:
+        VocabularyMismatch: names the first token id that differs.
+    """
+    of_target = {i: token for token, i in target.get_vocab().items()}
+    of_draft = {i: token for token, i in draft.get_vocab().items()}
+    if of_target != of_draft:
+        first = min(i for i in of_target.keys() | of_draft.keys() if of_target.get(i) != of_draft.get(i))
+        raise VocabularyMismatch(
+            f"token {first} is {of_target.get(first)!r} for the target and {of_draft.get(first)!r} for the "
+            "draft; take a draft of the same model family"
+        )
+    return int(max(of_target)) + 1
+
+
+def check_matrix(model: nn.Module, vocab: int) -> None:
+    """Refuse a model whose output matrix is smaller than its tokenizer."""
+    size = model.config.get_text_config(decoder=True).vocab_size  # type: ignore[operator, union-attr]
+    if size < vocab:
+        raise VocabularyMismatch(f"the tokenizer has {vocab} tokens, but a model gives only {size} logits")
+
+
+def context_length(config: PretrainedConfig, bound: int | None) -> int:
+    """Positions a model can hold."""
+    text = config.get_text_config(decoder=True)
+    known = [v for name in _CONTEXT_NAMES if isinstance(v := getattr(text, name, None), int) and v > 0]
+    return min([*known[:1], *([bound] if bound else [])], default=2**31 - 1)
+
+
+def end_ids(config: PretrainedConfig, model: nn.Module, renderer: Renderer) -> frozenset[int]:
+    """Every token that ends a turn: configured end tokens, and what the template writes after an answer."""
+    found: set[int | None] = set(renderer.turn_end_ids())
+    generation = getattr(model, "generation_config", None)
+    for source in (config, generation, renderer.tokenizer):
+        value = getattr(source, "eos_token_id", None)
+        found |= set(value) if isinstance(value, list | tuple) else {value}
+    return frozenset(i for i in found if i is not None)
+
+
+def weight_bytes(spec: ModelSpec) -> int | None:
+    """Bytes of a local model's weight files; ``None`` when they lie on a hub."""
+    folder = Path(spec.name)
+    if not folder.is_dir():
+        return None
+    files = [folder / spec.gguf_file] if spec.gguf_file else list(folder.glob("*.safetensors"))
+    return sum(f.stat().st_size for f in files)

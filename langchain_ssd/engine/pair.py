@@ -1,0 +1,62 @@
+"""Two loaded models that speak the same tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .models import CachedModel
+from .rendering import Renderer
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One model of the pair: its network with a cache, its rendering, its end tokens."""
+
+    name: str
+    model: CachedModel
+    renderer: Renderer
+    end_ids: frozenset[int]
+
+    def info(self) -> dict[str, Any]:
+        """A JSON-able description."""
+        return {
+            "name": self.name,
+            "device": str(self.model.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "context": self.model.max_positions,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A target and its draft. ``shared``: both use the same weights, held once."""
+
+    target: Side
+    draft: Side
+    vocab_size: int
+    shared: bool = False
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Any token that ends a turn for either model."""
+        return self.target.end_ids | self.draft.end_ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated ids, without control tokens; by the fast tokenizer's own decoder if it has one."""
+        tokenizer = self.target.renderer.tokenizer
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            text: str = backend.decode(list(ids), skip_special_tokens=True)
+            return text
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def info(self) -> dict[str, Any]:
+        """A JSON-able description."""
+        return {
+            "target": self.target.info(),
+            "draft": self.draft.info(),
+            "vocab_size": self.vocab_size,
+            "shared_weights": self.shared,
+        }

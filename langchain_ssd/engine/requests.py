@@ -1,0 +1,154 @@
+"""A chat request → a sequence: rendering, limits, and the decoding room's own settings.
+
+Everything here happens before any forward pass; what is wrong with a request is found here.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+
+from ..backend import ChatRequest
+from ..config import RefusalPolicy, SSDConfig
+from ..decoding.monitor import (
+    LinearLogOdds,
+    Monitor,
+    PaperMonitor,
+    PaperSettings,
+    SequentialMonitor,
+    SequentialSettings,
+)
+from ..decoding.refusal import RefusalRule
+from ..decoding.sampling import SamplingRule
+from ..decoding.verify import RowSettings
+from ..errors import ContextOverflow, InvalidRequest
+from .pair import Pair
+from .penalties import Penalties
+from .sequence import Sequence
+from .text import TextStream, ThinkingSplitter, TokenDecoder
+
+_ROLES = ("system", "user", "assistant", "tool")
+
+
+def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float) -> Sequence:
+    """Render a request for both models and check it against both contexts.
+
+    Raises:
+        InvalidRequest: the messages cannot be answered.
+        ContextOverflow: a prompt does not fit; the message gives the numbers.
+        TemplateError: a chat template refuses the messages.
+    """
+    _check(request)
+    prefill = pair.target.renderer.encode(request.prefill)
+    target = pair.target.renderer.render(request.messages) + prefill
+    draft = pair.draft.renderer.render(request.messages) + prefill
+    room = _room(pair, len(target), len(draft), request.sampling.max_tokens)
+    sampling, safety = request.sampling, request.safety
+    rule = SamplingRule(sampling.temperature, sampling.top_k, sampling.top_p)
+    answer_starts = len(target) - len(prefill)
+    return Sequence(
+        request_id=request_id,
+        request=request,
+        target_tokens=target,
+        draft_tokens=draft,
+        prefill=prefill,
+        room=room,
+        end_ids=pair.end_ids,
+        seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+        deadline=None if request.timeout is None else now + request.timeout,
+        monitor=make_monitor(safety, request.refusal),
+        refusal=make_refusal(safety, request.refusal),
+        rule=rule,
+        settings=make_settings(safety, rule),
+        text=_text_stream(pair, request, prefill),
+        penalties=Penalties(sampling, target[:answer_starts], prefill, pair.vocab_size),
+        calibrated=safety.monitor == "sequential" and safety.sequential.calibrated,
+        prompt_tokens=len(target),
+    )
+
+
+def _check(request: ChatRequest) -> None:
+    if not any(m.content.strip() for m in request.messages):
+        raise InvalidRequest("the conversation is empty; send at least one message with text")
+    texts = [request.prefill, *(m.content for m in request.messages)]
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("a message holds a lone surrogate; send valid Unicode text") from None
+        if "\0" in text:
+            raise InvalidRequest("a message holds a NUL character; remove it")
+    if any(m.role not in _ROLES for m in request.messages):
+        raise InvalidRequest(f"unknown role; use one of {', '.join(_ROLES)}")
+
+
+def _room(pair: Pair, target: int, draft: int, wanted: int | None) -> int:
+    """Tokens that may be emitted: no model is ever run beyond its context."""
+    limits = (pair.target.model.max_positions, pair.draft.model.max_positions)
+    room = min(limits[0] - target, limits[1] - draft)
+    if not target or not draft:
+        raise InvalidRequest("the chat template renders nothing for these messages")
+    if room < 1:
+        raise ContextOverflow(
+            f"the prompt has {target} tokens for the target (context {limits[0]}) and {draft} for the draft "
+            f"(context {limits[1]}); shorten it"
+        )
+    return room if wanted is None else min(room, wanted)
+
+
+def _text_stream(pair: Pair, request: ChatRequest, prefill: list[int]) -> TextStream:
+    thinks = pair.target.renderer.thinks
+    opened = thinks and request.prefill.rstrip().endswith("<think>")
+    return TextStream(
+        TokenDecoder(pair.decode, prefill),
+        request.sampling.stop,
+        request.safety.hold_back if request.safety.enforce else "none",
+        ThinkingSplitter(thinks and not request.prefill, opened),
+        request.include_thinking,
+    )
+
+
+def make_monitor(safety: SSDConfig, refusal: RefusalPolicy) -> Monitor:
+    """The decoding room's monitor for a user's settings."""
+    if safety.monitor == "paper":
+        return PaperMonitor(
+            PaperSettings(
+                bin_size=safety.bin_size,
+                theta=safety.theta,
+                theta_decay=safety.theta_decay,
+                alpha_utility=safety.alpha_utility,
+                alpha_floor=safety.alpha_floor,
+                alpha_decay=safety.alpha_decay,
+                alpha_safety=safety.alpha_safety,
+            )
+        )
+    s = safety.sequential
+    return SequentialMonitor(
+        SequentialSettings(
+            h_safety=s.h_safety,
+            h_release=s.h_release,
+            h_refuse=s.h_refuse if refusal.enabled else math.inf,
+            log_odds=LinearLogOdds(**s.evidence.model_dump()),
+            alpha_utility=safety.alpha_utility,
+            alpha_safety=safety.alpha_safety,
+            bin_size=safety.bin_size,
+        )
+    )
+
+
+def make_refusal(safety: SSDConfig, refusal: RefusalPolicy) -> RefusalRule:
+    """The paper monitor's fallback. Switched off, and beside the sequential monitor, no bin is low enough."""
+    by_bins = refusal.enabled and safety.monitor == "paper"
+    return RefusalRule(refusal.patience, refusal.refuse_below if by_bins else -1.0)
+
+
+def make_settings(safety: SSDConfig, rule: SamplingRule) -> RowSettings:
+    """What every row of a sequence shares."""
+    return RowSettings(
+        common=safety.common_tokens,
+        alpha_start=safety.alpha_utility,
+        alpha_utility=safety.alpha_utility,
+        alpha_safety=safety.alpha_safety,
+        rule=rule,
+        enforce=safety.enforce,
+    )

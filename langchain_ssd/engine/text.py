@@ -1,0 +1,211 @@
+"""Tokens → text that may be shown: incremental UTF-8, stop strings, thinking, hold-back.
+
+Order of the stages: a token becomes a piece of text; the piece is searched for stop strings; it waits
+until the hold-back rule clears its token; then its thinking part is told from its answer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..config import HoldBack
+from ..events import Token
+
+_MAX_PENDING = 8  # tokens an unfinished character may span before it is shown as it is
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+class TokenDecoder:
+    """Ids → text, piece by piece, so that the pieces join to the text of all ids.
+
+    Args:
+        decode: text of a list of ids.
+        context: ids before the first new one (a prefill); they decide on a leading space.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], context: Sequence[int] = ()) -> None:
+        self._decode = decode
+        self._window = list(context[-_MAX_PENDING:])  # ids whose text is known, then pending ones
+        self._known = len(self._window)
+        self._known_text = decode(self._window) if self._window else ""
+
+    def push(self, token: int) -> str:
+        """The text this token completes; empty while a character is unfinished."""
+        self._window.append(token)
+        text = self._decode(self._window)
+        pending = len(self._window) - self._known
+        if text.endswith("\ufffd") and pending < _MAX_PENDING:
+            return ""
+        piece = text[len(self._known_text) :]
+        self._window = self._window[self._known :]
+        self._known, self._known_text = len(self._window), self._decode(self._window)
+        return piece
+
+    def flush(self) -> str:
+        """What is left at the end of the answer: an unfinished character becomes U+FFFD."""
+        if len(self._window) == self._known:
+            return ""
+        return self._decode(self._window)[len(self._known_text) :]
+
+
+class StopMatcher:
+    """Finds stop strings in a growing text, also where they cross pieces."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._tail = ""
+        self.length = 0  # characters seen
+        self.safe = 0  # characters that cannot be part of a stop string
+
+    def push(self, piece: str) -> int | None:
+        """Where the text ends (an offset), if a stop string is complete."""
+        start = self.length - len(self._tail)  # offset of the tail
+        text = self._tail + piece
+        self.length += len(piece)
+        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        if found:
+            self.safe = start + min(found)
+            return self.safe
+        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._tail = text[len(text) - keep :]
+        self.safe = self.length - keep
+        return None
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest proper beginning of ``stop`` that ``text`` ends with."""
+    for size in range(min(len(stop) - 1, len(text)), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0
+
+
+class ThinkingSplitter:
+    """Tells ``<think>…</think>`` at the start of an answer from the answer itself."""
+
+    def __init__(self, enabled: bool, opened: bool = False) -> None:
+        self._state = "thinking" if opened else ("start" if enabled else "answer")
+        self._held = ""
+
+    def push(self, text: str) -> list[tuple[str, bool]]:
+        """Pieces as (text, is thinking); a piece that may be half a tag waits."""
+        if self._state == "answer":
+            return [(text, False)]
+        self._held += text
+        if self._state == "start":
+            opening = self._held.lstrip()
+            if _OPEN.startswith(opening):
+                if opening != _OPEN:
+                    return []
+                self._state, self._held = "thinking", ""
+            elif opening.startswith(_OPEN):
+                self._state, self._held = "thinking", opening[len(_OPEN) :]
+            else:
+                self._state = "answer"
+                return self.flush()
+        return self._thinking()
+
+    def _thinking(self) -> list[tuple[str, bool]]:
+        thought, tag, answer = self._held.partition(_CLOSE)
+        if tag:
+            self._state, self._held = "answer", ""
+            return [(t, is_thought) for t, is_thought in ((thought, True), (answer, False)) if t]
+        keep = _overlap(self._held, _CLOSE)
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return [(shown, True)] if shown else []
+
+    def flush(self) -> list[tuple[str, bool]]:
+        """What waits at the end."""
+        held, self._held = self._held, ""
+        return [(held, self._state == "thinking")] if held else []
+
+
+@dataclass(slots=True)
+class _Waiting:
+    token: Token
+    end: int  # offset of the end of its text
+
+
+class TextStream:
+    """All stages for one answer: tokens go in, events of tokens that may be shown come out.
+
+    Args:
+        decoder: the answer's own decoder.
+        stops: stop strings.
+        hold_back: the rule; ``"verdict"`` follows the monitor's ``cleared``.
+        thinking: splits off the thinking part.
+        include_thinking: whether thinking text is shown or dropped.
+    """
+
+    def __init__(
+        self,
+        decoder: TokenDecoder,
+        stops: Sequence[str],
+        hold_back: HoldBack,
+        thinking: ThinkingSplitter,
+        include_thinking: bool,
+    ) -> None:
+        self._decoder, self._stop, self._hold_back = decoder, StopMatcher(stops), hold_back
+        self._thinking, self._include_thinking = thinking, include_thinking
+        self._waiting: deque[_Waiting] = deque()
+        self.thinking_tokens = 0
+
+    def push(self, token: Token) -> bool:
+        """Add a token; its ``text`` is filled in. True if a stop string is complete."""
+        piece = self._decoder.push(token.token_id)
+        before = self._stop.length
+        end = self._stop.push(piece)
+        shown = piece if end is None else piece[: max(0, end - before)]
+        self._waiting.append(_Waiting(replace(token, text=shown), before + len(piece)))
+        if end is not None:
+            self._cut(end)
+        return end is not None
+
+    def _cut(self, end: int) -> None:
+        """Drop text from ``end`` on: the stop string may have begun in earlier tokens."""
+        for waiting in self._waiting:
+            start = waiting.end - len(waiting.token.text)
+            if waiting is not self._waiting[-1] and waiting.end > end:
+                waiting.token = replace(waiting.token, text=waiting.token.text[: max(0, end - start)])
+
+    def release(self, emitted: int, cleared: int) -> list[Token]:
+        """Tokens that may be shown now.
+
+        Args:
+            emitted: tokens emitted so far.
+            cleared: leading tokens whose risk question is settled.
+        """
+        limit = {"verdict": cleared, "none": emitted, "response": 0}.get(str(self._hold_back))
+        if limit is None:
+            limit = emitted - int(self._hold_back)
+        out: list[Token] = []
+        while (
+            self._waiting and self._waiting[0].token.index < limit and self._waiting[0].end <= self._stop.safe
+        ):
+            out += self._split(self._waiting.popleft().token)
+        return out
+
+    def finish(self, stopped: bool) -> list[Token]:
+        """Everything left, at the normal end of an answer."""
+        if self._waiting and not stopped:
+            last = self._waiting[-1]
+            last.token = replace(last.token, text=last.token.text + self._decoder.flush())
+        out = [token for waiting in self._waiting for token in self._split(waiting.token)]
+        rest = self._thinking.flush()
+        if rest and out:
+            out += self._pieces(out[-1], rest)
+        self._waiting.clear()
+        return out
+
+    def _split(self, token: Token) -> list[Token]:
+        return self._pieces(token, self._thinking.push(token.text))
+
+    def _pieces(self, token: Token, pieces: list[tuple[str, bool]]) -> list[Token]:
+        """One event per kind of text; a token that only waits for a tag is reported without text."""
+        self.thinking_tokens += bool(pieces and pieces[0][1])
+        shown = [(text, thought) for text, thought in pieces if not thought or self._include_thinking]
+        return [replace(token, text=text, thinking=thought) for text, thought in shown] or [
+            replace(token, text="", thinking=bool(pieces and pieces[0][1]))
+        ]
