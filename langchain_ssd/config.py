@@ -127,7 +127,7 @@ class EngineConfig(Settings):
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads for torch.")
     max_context: int | None = Field(None, ge=8, description="Upper bound on both contexts.")
     start_timeout: float = Field(900.0, gt=0, description="Seconds until the pair must be loaded.")
-    heartbeat_timeout: float = Field(30.0, gt=0, description="Seconds of silence before a worker is replaced.")
+    heartbeat_timeout: float = Field(30.0, gt=0, description="Seconds of silence until a worker is replaced.")
     stall_timeout: float = Field(300.0, gt=0, description="Seconds without a step while requests run.")
     max_restarts: int = Field(3, ge=0, le=100, description="Crashes in a row before giving up.")
 

@@ -49,15 +49,6 @@ class SampleSpace:
         )
 
 
-class Spaces(NamedTuple):
-    """Both sample spaces of R rows, and both argmaxes ``(R,)``."""
-
-    utility: SampleSpace
-    safety: SampleSpace
-    best_target: Tensor
-    best_draft: Tensor
-
-
 class Composite(NamedTuple):
     """R composite rows: sparse, except where the target's own row stands.
 
@@ -70,12 +61,30 @@ class Composite(NamedTuple):
     whole_target: Tensor
 
 
-def sample_spaces(p_target: Tensor, p_draft: Tensor, common: int | Tensor) -> Spaces:
+@dataclass(slots=True)
+class SampleSpaces:
+    """Both sample spaces of R rows; the safety one is only built if a row asks for it."""
+
+    utility: SampleSpace
+    _rows: tuple[Tensor, Tensor]
+    _tops: tuple[Tensor, Tensor]
+    _common: Tensor
+    _safety: SampleSpace | None = None
+
+    @property
+    def safety(self) -> SampleSpace:
+        """The union of both rows' top ``c``."""
+        if self._safety is None:
+            self._safety = _union(*self._rows, *self._tops, self._common)
+        return self._safety
+
+
+def sample_spaces(p_target: Tensor, p_draft: Tensor, common: int | Tensor) -> SampleSpaces:
     """Find the intersection and the union of both rows' top tokens.
 
     The intersection takes the smallest ``k`` whose two top-k sets share at least ``common`` tokens. A token
     is in both iff the worse of its two ranks is below ``k``, so ``k - 1`` is the ``common``-th smallest of
-    those worse ranks. It is read off a partial top-K, doubled until the answer is provably exact.
+    those worse ranks. It is read off a partial top-K, widened until the answer is provably exact.
 
     Args:
         p_target: ``(R, V)`` p_M.
@@ -85,29 +94,43 @@ def sample_spaces(p_target: Tensor, p_draft: Tensor, common: int | Tensor) -> Sp
     R, V = p_target.shape
     c = torch.as_tensor(common, device=p_target.device).expand(R, 1).clamp_max(V)
     widest = int(c.max())
-    both = torch.cat([p_target, p_draft])  # (2R, V)
     K = min(V, max(_FIRST_TOP, 2 * widest))
-    while True:
-        ids = top(both, K)[1]  # (2R, K)
-        ids_M, ids_m = ids[:R], ids[R:]
-        rank_m = _draft_ranks(ids_M, ids_m, V)  # (R, K): K where the draft ranks the token lower than K
-        if K == V or bool(((rank_m < K).sum(dim=1, keepdim=True) >= c).all()):
-            break
-        K = min(V, 2 * K)
-    utility = _intersection(p_target, p_draft, ids_M, ids_m, rank_m, c, widest)
-    safety = _union(p_target, p_draft, ids_M[:, :widest], ids_m[:, :widest], c)
-    return Spaces(utility, safety, ids_M[:, 0], ids_m[:, 0])
+    ids_M, ids_m = torch.split(top(torch.cat([p_target, p_draft]), K)[1], R)  # (R, K) each
+    utility = _utility(p_target, p_draft, ids_M, ids_m, c, widest)
+    return SampleSpaces(utility, (p_target, p_draft), (ids_M[:, :widest], ids_m[:, :widest]), c)
+
+
+def _utility(
+    p_target: Tensor, p_draft: Tensor, ids_M: Tensor, ids_m: Tensor, c: Tensor, widest: int
+) -> SampleSpace:
+    """The intersection from both top-K lists ``(R, K)``; rows for which K is too small get a larger one."""
+    K, V = ids_M.shape[1], p_target.shape[1]
+    rank_m = _draft_ranks(ids_M, ids_m, V)
+    space = _intersection(p_target, p_draft, ids_M, ids_m, rank_m, c, widest)
+    shared = (rank_m < K).sum(dim=1, keepdim=True)  # (R, 1)
+    short = (shared < c)[:, 0].nonzero()[:, 0]
+    if K == V or not len(short):
+        return space
+    # Unrelated rows share about K * K / V of their top K tokens; related ones need a little more each time.
+    unrelated = int(1.25 * (widest * V) ** 0.5) if int(shared.min()) < widest / 4 else 0
+    wider = min(V, max(2 * K, unrelated))
+    longer = top(torch.cat([p_target[short], p_draft[short]]), wider)[1]
+    ids_M, ids_m = torch.split(longer, len(short))
+    rest = _utility(p_target[short], p_draft[short], ids_M, ids_m, c[short], widest)
+    for name in ("ids", "target", "draft", "target_stands"):
+        getattr(space, name)[short] = getattr(rest, name)
+    return space
 
 
 def _draft_ranks(ids_M: Tensor, ids_m: Tensor, V: int) -> Tensor:
     """The draft's rank of each of the target's top K tokens, or K: ``(R, K)``."""
     R, K = ids_M.shape
-    if K <= 128:  # compare all pairs: K * K is less than V
+    if K <= 128:  # compare all pairs: K * K is then less than a row
         same = ids_M.unsqueeze(2) == ids_m.unsqueeze(1)  # (R, K, K)
         return torch.where(same.any(dim=2), same.to(torch.uint8).argmax(dim=2), K)
-    ranks = torch.full((R, V), K, device=ids_M.device)
-    ranks.scatter_(1, ids_m, torch.arange(K, device=ids_M.device).expand(R, K))
-    return ranks.gather(1, ids_M)
+    ranks = torch.full((R, V), K, dtype=torch.int32, device=ids_M.device)
+    ranks.scatter_(1, ids_m, torch.arange(K, dtype=torch.int32, device=ids_M.device).expand(R, K))
+    return ranks.gather(1, ids_M).long()
 
 
 def _intersection(
@@ -115,9 +138,9 @@ def _intersection(
 ) -> SampleSpace:
     K = ids_M.shape[1]
     rank_M = torch.arange(K, device=ids_M.device)
-    worse = torch.maximum(rank_M, rank_m)  # (R, K); K where not shared
+    worse = torch.maximum(rank_M, rank_m)  # (R, K); K where not shared; too few shared: see _utility
     cut = worse.topk(widest, dim=1, largest=False).values.gather(1, c - 1)  # (R, 1): k - 1
-    inside = worse <= cut  # c or c + 1 tokens: at most two share a worst rank
+    inside = (worse <= cut) & (worse < K)  # c or c + 1 tokens: at most two share a worst rank
     width = min(widest + 1, K)
     ids = torch.where(inside, ids_M, _PADDING).topk(width, dim=1, largest=False).values
     best_in_draft = (ids_m == ids_M[:, :1]) & (rank_M <= cut)  # is argmax p_M in top_k(p_m)?

@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_BLOCK = 64
-
 
 def top(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k greatest entries of each row, greatest first; equal entries in ascending id.
@@ -23,14 +21,15 @@ def top(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values ``(R, k)`` and ids ``(R, k)``.
     """
     V = p.shape[1]
-    if 2 * k * _BLOCK >= V or p.dtype != torch.float32:
+    block = 1 << max(2, int((V / k) ** 0.5).bit_length() - 1)  # V / block maxima, then k * block entries
+    if 4 * k * block >= V or p.dtype != torch.float32:
         return _rank(p, k)
-    whole = V - V % _BLOCK
-    maxima = p[:, :whole].view(len(p), -1, _BLOCK).amax(-1)  # (R, V // 64)
+    whole = V - V % block
+    maxima = p[:, :whole].view(len(p), -1, block).amax(-1)  # (R, V // block)
     if whole < V:
         maxima = torch.cat([maxima, p[:, whole:].amax(-1, keepdim=True)], dim=1)
     blocks = _rank(maxima, k)[1].sort(dim=-1).values  # (R, k), ascending so that ids ascend
-    ids = (blocks.unsqueeze(-1) * _BLOCK + torch.arange(_BLOCK, device=p.device)).flatten(1)  # (R, 64 k)
+    ids = (blocks.unsqueeze(-1) * block + torch.arange(block, device=p.device)).flatten(1)  # (R, k * block)
     candidates = p.gather(1, ids.clamp_max(V - 1)).masked_fill_(ids >= V, 0.0)
     values, at = _rank(candidates, k)  # a padded column is last among zeros, so it is never among the k
     return values, ids.gather(1, at)
@@ -46,8 +45,3 @@ def _rank(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     keys = (p.contiguous().view(torch.int32).long() << 32) | torch.arange(last, -1, -1, device=p.device)
     keys = keys.topk(k, dim=-1).values  # sorted, greatest first
     return (keys >> 32).int().view(torch.float32), last - (keys & 0xFFFFFFFF)
-
-
-def argmax(p: Tensor) -> Tensor:
-    """Ids ``(R,)`` of the greatest entries; ``Tensor.argmax`` promises no order among equals."""
-    return top(p, 1)[1][:, 0]

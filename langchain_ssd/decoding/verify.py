@@ -13,10 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .composite import SampleSpace, Spaces, sample_spaces, weigh
+from .composite import SampleSpace, SampleSpaces, sample_spaces, weigh
 from .evidence import Rows, features
 from .monitor import BinVerdict, Decision, Evidence, Mode, Monitor
-from .ranking import top
 from .refusal import RefusalRule
 from .sampling import SamplingRule, draw, draw_index, keyed_uniform, sharpen
 
@@ -73,29 +72,36 @@ class Choice(NamedTuple):
         return Draw(self.ids[at], self.probs[at], self.p_target[at], self.p_draft[at])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scored:
     """R positions that both models have scored, ready to be walked."""
 
     target: Rows
     draft: Rows
-    spaces: Spaces
+    spaces: SampleSpaces
     q: Tensor | None  # (R, V) what the proposals were drawn from; None when all rows are greedy
     settings: Sequence[RowSettings]
     evidence: Sequence[Evidence]
-    utility: Sequence[Choice]
-    safety: Sequence[Choice]
     best_target: Sequence[Draw]
+    _utility: Sequence[Choice]
+    _safety: Sequence[Choice] | None = None
 
     def choice(self, row: int, decision: Decision) -> Choice:
         """``Q`` of a row in the decided mode; weighed anew if alpha moved inside the block."""
-        ready = (self.utility if decision.mode == "utility" else self.safety)[row]
-        if ready.alpha == decision.alpha:
-            return ready
+        ready = self._utility if decision.mode == "utility" else self._in_safety()
+        if ready[row].alpha == decision.alpha:
+            return ready[row]
         space = self.spaces.utility if decision.mode == "utility" else self.spaces.safety
         at = slice(row, row + 1)
         q = None if self.q is None else self.q[at]
         return _choices(space[at], [decision.alpha], self.settings[at], q)[0]
+
+    def _in_safety(self) -> Sequence[Choice]:
+        """All rows at once, the first time one of them is in safety."""
+        if self._safety is None:
+            alphas = [s.alpha_safety for s in self.settings]
+            self._safety = _choices(self.spaces.safety, alphas, self.settings, self.q)
+        return self._safety
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,26 +138,23 @@ def score(
         settings: one per row.
         positions: index of each row's token in its assistant turn, prefilled tokens counted.
     """
-    device = target.probs.device
+    dtype, device = target.probs.dtype, target.probs.device
     common = torch.tensor([[s.common] for s in settings], device=device)
     spaces = sample_spaces(target.probs, draft.probs, common)
-    start = torch.tensor([[s.alpha_start] for s in settings], dtype=target.probs.dtype, device=device)
-    seen = features(target, draft, spaces, start)
-    table = torch.stack([x.double() for x in seen], dim=1).tolist()  # R lists of 5: one transfer
-    evidence = [
-        Evidence(n, bool(a), kl, tv, H, h) for n, (a, kl, tv, H, h) in zip(positions, table, strict=True)
-    ]
     utility = _choices(spaces.utility, [s.alpha_utility for s in settings], settings, q)
-    safety = _choices(spaces.safety, [s.alpha_safety for s in settings], settings, q)
-    best = _best_of_target(target, draft, spaces.best_target)
-    return Scored(target, draft, spaces, q, settings, evidence, utility, safety, best)
-
-
-def _best_of_target(target: Rows, draft: Rows, best: Tensor) -> list[Draw]:
-    at = best.unsqueeze(1)
-    p_target, p_draft = target.probs.gather(1, at), draft.probs.gather(1, at)
-    table = torch.cat([p_target, p_target, p_draft], dim=1).tolist()
-    return [Draw(token, *numbers) for token, numbers in zip(best.tolist(), table, strict=True)]
+    start = utility  # agreement is always measured at alpha's start value
+    if any(s.alpha_utility != s.alpha_start for s in settings):
+        start = _choices(spaces.utility, [s.alpha_start for s in settings], settings, None)
+    at = target.best.unsqueeze(1)
+    p_draft = draft.probs.gather(1, at)[:, 0]  # (R,)
+    columns = [*features(target, draft), target.best_prob, p_draft]
+    table = torch.stack([target.best.to(dtype), draft.best.to(dtype), *columns], dim=1).tolist()
+    evidence, best = [], []
+    for n, choice, (M, m, kl, tv, H, h, p, p_m) in zip(positions, start, table, strict=True):
+        best.append(Draw(int(M), p, p, p_m))
+        agreement = int(m) == (int(M) if choice.whole_target else choice.best.token)
+        evidence.append(Evidence(n, agreement, kl, tv, H, h))
+    return Scored(target, draft, spaces, q, settings, evidence, best, utility)
 
 
 def _choices(
@@ -160,10 +163,12 @@ def _choices(
     """Weigh a scheme's space for every row and bring the result over as plain numbers."""
     alpha = torch.tensor(alphas, dtype=space.target.dtype, device=space.ids.device).unsqueeze(1)
     mixed = weigh(space, alpha)
-    probs, at = top(mixed.probs, 1)  # (R, 1)
-    table = torch.cat([probs, space.target.gather(1, at), space.draft.gather(1, at)], dim=1).tolist()
-    tokens = mixed.ids.gather(1, at)[:, 0].tolist()
-    best = [Draw(token, *numbers) for token, numbers in zip(tokens, table, strict=True)]
+    at = mixed.probs.max(
+        dim=1, keepdim=True
+    ).indices  # (R, 1): ids ascend, so the first of equals is the lowest
+    four = torch.stack([mixed.ids.to(alpha.dtype), mixed.probs, space.target, space.draft])  # (4, R, W)
+    table = four.gather(2, at.expand(4, -1, -1))[:, :, 0].T.tolist()
+    best = [Draw(int(token), *numbers) for token, *numbers in table]
     columns = zip(best, mixed.whole_target.tolist(), alphas, strict=True)
     if q is None:
         return [Choice(*column) for column in columns]
@@ -248,7 +253,7 @@ def propose(
     Returns:
         the proposals, and ``q`` ``(R, V)`` if any row is sampled.
     """
-    tokens: list[int] = top(draft.probs, 1)[1][:, 0].tolist()
+    tokens: list[int] = draft.best.tolist()
     if all(rule.greedy for rule in rules):
         return tokens, None
     q = sharpen(draft.probs, rules)

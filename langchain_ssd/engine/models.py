@@ -41,6 +41,8 @@ class CachedModel:
         self._bases: list[int] = []  # lengths before the last extend
         first = next(model.parameters())
         self.device, self.dtype = first.device, first.dtype
+        self._zero = torch.zeros((), dtype=self.dtype, device=self.device)
+        self._low = torch.full((), torch.finfo(self.dtype).min, dtype=self.dtype, device=self.device)
         self.passes = 0
 
     @torch.inference_mode()
@@ -181,12 +183,7 @@ class CachedModel:
         return {"full_attention": full, "sliding_attention": sliding} if self._by_type else sliding
 
     def _additive(self, seen: Tensor) -> Tensor:
-        low = torch.finfo(self.dtype).min
-        return (
-            torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
-            .masked_fill_(~seen, low)
-            .unsqueeze(1)
-        )
+        return torch.where(seen, self._zero, self._low).unsqueeze(1)
 
 
 def _mask_plan(config: Any) -> tuple[int | None, bool]:

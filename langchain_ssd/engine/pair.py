@@ -44,7 +44,7 @@ class Pair:
         return self.target.end_ids | self.draft.end_ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids, without control tokens; by the fast tokenizer's own decoder if it has one."""
+        """Text of generated ids, without control tokens."""
         tokenizer = self.target.renderer.tokenizer
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -138,30 +139,13 @@ class Sequence:
         if step.draw.token in self.end_ids:
             yield from self.finish("stop")
             return
-        stopped = self.text.push(self._event(step))
+        index = len(self.emitted) - 1
+        stopped = self.text.push(index, step.draw.token, partial(_token, step, index))
         if stopped or self.room <= 0:
             yield from self.finish("stop" if stopped else "length", stopped)
             return
         cleared = self.monitor.cleared if self.settings.enforce else len(self.emitted)
         yield from self.text.release(len(self.emitted), cleared)
-
-    def _event(self, step: Emission) -> Token:
-        e = step.evidence
-        return Token(
-            index=len(self.emitted) - 1,
-            token_id=step.draw.token,
-            mode=step.mode,
-            agreement=e.agreement,
-            accepted=step.accepted,
-            p_target=step.draw.p_target,
-            p_draft=step.draw.p_draft,
-            p_composite=step.draw.prob,
-            kl=e.kl,
-            total_variation=e.total_variation,
-            entropy_target=e.entropy_target,
-            entropy_draft=e.entropy_draft,
-            statistic=step.statistic,
-        )
 
     def _count(self, step: Emission) -> None:
         t = self.tally
@@ -241,6 +225,15 @@ class Sequence:
             seed=self.seed,
             refusal=_refusal_info(self.refused),
         )
+
+
+def _token(step: Emission, index: int, text: str, thinking: bool) -> Token:
+    """The event of an emitted token, built when its text is released."""
+    e, d = step.evidence, step.draw
+    return Token(
+        index, d.token, text, thinking, step.mode, e.agreement, step.accepted, d.p_target, d.p_draft, d.prob,
+        e.kl, e.total_variation, e.entropy_target, e.entropy_draft, step.statistic,
+    )  # fmt: skip
 
 
 def _fields(verdict: Any) -> tuple[Any, ...]:

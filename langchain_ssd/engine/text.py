@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..config import HoldBack
 from ..events import Token
 
 _MAX_PENDING = 8  # tokens an unfinished character may span before it is shown as it is
+MakeToken = Callable[[str, bool], Token]
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
@@ -124,8 +125,12 @@ class ThinkingSplitter:
 
 @dataclass(slots=True)
 class _Waiting:
-    token: Token
-    end: int  # offset of the end of its text
+    """A token whose text is not out yet. ``end`` is the offset of the end of its text."""
+
+    index: int
+    make: MakeToken
+    text: str
+    end: int
 
 
 class TextStream:
@@ -152,13 +157,17 @@ class TextStream:
         self._waiting: deque[_Waiting] = deque()
         self.thinking_tokens = 0
 
-    def push(self, token: Token) -> bool:
-        """Add a token; its ``text`` is filled in. True if a stop string is complete."""
-        piece = self._decoder.push(token.token_id)
-        before = self._stop.length
+    def push(self, index: int, token_id: int, make: MakeToken) -> bool:
+        """Add a token; true if a stop string is complete.
+
+        Args:
+            index: its place in the answer.
+            token_id: which token it is.
+            make: builds its event from (text, is thinking), once that is known.
+        """
+        piece = self._decoder.push(token_id)
         end = self._stop.push(piece)
-        shown = piece if end is None else piece[: max(0, end - before)]
-        self._waiting.append(_Waiting(replace(token, text=shown), before + len(piece)))
+        self._waiting.append(_Waiting(index, make, piece, self._stop.length))
         if end is not None:
             self._cut(end)
         return end is not None
@@ -166,9 +175,8 @@ class TextStream:
     def _cut(self, end: int) -> None:
         """Drop text from ``end`` on: the stop string may have begun in earlier tokens."""
         for waiting in self._waiting:
-            start = waiting.end - len(waiting.token.text)
-            if waiting is not self._waiting[-1] and waiting.end > end:
-                waiting.token = replace(waiting.token, text=waiting.token.text[: max(0, end - start)])
+            if waiting.end > end:
+                waiting.text = waiting.text[: max(0, end - (waiting.end - len(waiting.text)))]
 
     def release(self, emitted: int, cleared: int) -> list[Token]:
         """Tokens that may be shown now.
@@ -177,35 +185,36 @@ class TextStream:
             emitted: tokens emitted so far.
             cleared: leading tokens whose risk question is settled.
         """
-        limit = {"verdict": cleared, "none": emitted, "response": 0}.get(str(self._hold_back))
-        if limit is None:
-            limit = emitted - int(self._hold_back)
+        limit = self._limit(emitted, cleared)
         out: list[Token] = []
-        while (
-            self._waiting and self._waiting[0].token.index < limit and self._waiting[0].end <= self._stop.safe
-        ):
-            out += self._split(self._waiting.popleft().token)
+        while self._waiting and self._waiting[0].index < limit and self._waiting[0].end <= self._stop.safe:
+            out += self._events(self._waiting.popleft())
         return out
+
+    def _limit(self, emitted: int, cleared: int) -> int:
+        if self._hold_back == "verdict":
+            return cleared
+        if self._hold_back == "none":
+            return emitted
+        return 0 if self._hold_back == "response" else emitted - self._hold_back
 
     def finish(self, stopped: bool) -> list[Token]:
         """Everything left, at the normal end of an answer."""
         if self._waiting and not stopped:
-            last = self._waiting[-1]
-            last.token = replace(last.token, text=last.token.text + self._decoder.flush())
-        out = [token for waiting in self._waiting for token in self._split(waiting.token)]
+            self._waiting[-1].text += self._decoder.flush()
+        out = [token for waiting in self._waiting for token in self._events(waiting)]
         rest = self._thinking.flush()
-        if rest and out:
-            out += self._pieces(out[-1], rest)
+        if rest and self._waiting:
+            out += self._pieces(self._waiting[-1].make, rest)
         self._waiting.clear()
         return out
 
-    def _split(self, token: Token) -> list[Token]:
-        return self._pieces(token, self._thinking.push(token.text))
+    def _events(self, waiting: _Waiting) -> list[Token]:
+        return self._pieces(waiting.make, self._thinking.push(waiting.text))
 
-    def _pieces(self, token: Token, pieces: list[tuple[str, bool]]) -> list[Token]:
+    def _pieces(self, make: MakeToken, pieces: list[tuple[str, bool]]) -> list[Token]:
         """One event per kind of text; a token that only waits for a tag is reported without text."""
-        self.thinking_tokens += bool(pieces and pieces[0][1])
-        shown = [(text, thought) for text, thought in pieces if not thought or self._include_thinking]
-        return [replace(token, text=text, thinking=thought) for text, thought in shown] or [
-            replace(token, text="", thinking=bool(pieces and pieces[0][1]))
-        ]
+        thought = bool(pieces and pieces[0][1])
+        self.thinking_tokens += thought
+        shown = [make(text, kind) for text, kind in pieces if not kind or self._include_thinking]
+        return shown or [make("", thought)]

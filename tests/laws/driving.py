@@ -1,0 +1,181 @@
+"""Run requests through an engine and hold the events against the naive reference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from langchain_ssd.backend import ChatMessage, ChatRequest
+from langchain_ssd.config import EvidenceWeights, RefusalPolicy, Sampling, SequentialConfig, SSDConfig
+from langchain_ssd.engine.engine import Engine
+from langchain_ssd.engine.pair import Pair
+from langchain_ssd.events import BinScored, Event, Finished, PrefillScored, Refused, Token
+
+from .reference import Answer, Settings, Step, answer, choose, composite, evidence, naive, one_pass
+
+
+@dataclass
+class Case:
+    """One request of a batch: what is asked, how it is decoded, and when it joins."""
+
+    text: str
+    settings: Settings = field(default_factory=Settings)
+    block_size: int = 3
+    max_tokens: int = 12
+    prefill: str = ""
+    joins_at: int = 0  # step number
+    cancel_after: int | None = None  # steps after joining
+
+    def request(self) -> ChatRequest:
+        s = self.settings
+        weights = EvidenceWeights(bias=s.bias, disagreement=s.disagreement, kl=s.kl, clip=s.clip)
+        return ChatRequest(
+            messages=(ChatMessage("user", self.text),),
+            prefill=self.prefill,
+            sampling=Sampling(
+                temperature=s.temperature,
+                top_k=s.top_k,
+                top_p=s.top_p,
+                max_tokens=self.max_tokens,
+                seed=s.seed,
+                repetition_penalty=s.repetition,
+                presence_penalty=s.presence,
+                frequency_penalty=s.frequency,
+                logit_bias=s.bias_of_token,
+            ),
+            safety=SSDConfig(
+                monitor=s.monitor,
+                enforce=s.enforce,
+                common_tokens=s.c,
+                bin_size=s.b,
+                block_size=self.block_size,
+                theta=s.theta,
+                theta_decay=s.theta_decay,
+                alpha_utility=s.alpha_utility,
+                alpha_floor=s.alpha_floor,
+                alpha_decay=s.alpha_decay,
+                alpha_safety=s.alpha_safety,
+                sequential=SequentialConfig(
+                    h_safety=s.h_safety, h_release=s.h_release, h_refuse=s.h_refuse, evidence=weights
+                ),
+                hold_back="none",
+            ),
+            refusal=RefusalPolicy(patience=s.patience, refuse_below=s.refuse_below),
+        )
+
+    def reference(self, pair: Pair, emitted: list[int] | None = None) -> Answer:
+        """The naive answer; given the tokens a run emitted, its rows come from one pass over them."""
+        messages = (ChatMessage("user", self.text),)
+        prompts = [side.renderer.render(messages) for side in (pair.target, pair.draft)]
+        prefill = pair.target.renderer.encode(self.prefill)
+        sides = list(zip((pair.target.model, pair.draft.model), prompts, strict=True))
+        room = min([self.max_tokens, *(m.max_positions - len(p) - len(prefill) for m, p in sides)])
+        if emitted is None:
+            sources = [naive(m.model, p, pair.vocab_size) for m, p in sides]
+        else:
+            sources = [one_pass(m.model, p, prefill + emitted, pair.vocab_size) for m, p in sides]
+        return answer(*sources, prompts[0], prefill, self.settings, room, pair.end_ids)
+
+
+def run(engine: Engine, cases: list[Case]) -> list[list[Event]]:
+    """Submit every case at its step, cancel those that leave early, and collect all events."""
+    events: dict[str, list[Event]] = {str(i): [] for i in range(len(cases))}
+    step, open_cases = 0, set(range(len(cases)))
+    while open_cases or engine.busy:
+        for i in sorted(open_cases):
+            if cases[i].joins_at <= step:
+                engine.submit(str(i), cases[i].request(), 0.0)
+                open_cases.remove(i)
+        for i, case in enumerate(cases):
+            if case.cancel_after is not None and step == case.joins_at + case.cancel_after:
+                engine.cancel(str(i))
+        for name, event in engine.step(0.0):
+            events[name].append(event)
+        step += 1
+        if step > 2000:
+            raise RuntimeError("the engine does not come to an end")
+    return [events[str(i)] for i in range(len(cases))]
+
+
+def check(events: list[Event], expected: Answer, tolerance: float = 1e-9) -> None:
+    """Tokens, evidence, modes, bins and refusals are those of the reference."""
+    finished = events[-1]
+    assert isinstance(finished, Finished), events[-1]
+    assert finished.finish_reason == expected.reason
+    summary = finished.summary
+    assert summary.emitted == len(expected.steps)
+    # The token a refusal falls on, and an end token, are drawn but never shown.
+    hidden = (
+        1
+        if expected.reason == "stop"
+        or (expected.reason == "refusal" and expected.refusal == "low_match_ratio")
+        else 0
+    )
+    shown = expected.steps[: len(expected.steps) - hidden]
+    tokens = [e for e in events if isinstance(e, Token)]
+    assert [t.token_id for t in tokens] == [s.token for s in shown]
+    assert [t.mode for t in tokens] == [s.mode for s in shown]
+    assert [t.accepted for t in tokens] == [s.accepted for s in shown]
+    assert [t.agreement for t in tokens] == [s.agreement for s in shown]
+    for t, s in zip(tokens, shown, strict=True):
+        got = (
+            t.kl,
+            t.total_variation,
+            t.entropy_target,
+            t.entropy_draft,
+            t.p_target,
+            t.p_draft,
+            t.p_composite,
+        )
+        want = (s.kl, s.tv, s.entropy_target, s.entropy_draft, s.p_target, s.p_draft, s.p_composite)
+        for a, b in zip(got, want, strict=True):
+            assert math.isclose(a, b, rel_tol=tolerance * 10, abs_tol=tolerance), (got, want)
+        assert (t.statistic is None) == (s.statistic is None)
+        if t.statistic is not None:
+            assert math.isclose(t.statistic, s.statistic, rel_tol=tolerance, abs_tol=tolerance * 100)
+    bins = [e for e in events if isinstance(e, BinScored)]
+    assert [(b.match_ratio, b.acceptance, b.threshold, b.mode, b.verdict) for b in bins] == expected.bins
+    assert summary.agreeing == sum(s.agreement for s in expected.steps)
+    assert summary.accepted == sum(s.accepted for s in expected.steps)
+    assert summary.safety_tokens == sum(s.mode == "safety" for s in expected.steps)
+    refused = [e.reason for e in events if isinstance(e, Refused)]
+    assert refused == ([expected.refusal] if expected.refusal else [])
+    scored = [e for e in events if isinstance(e, PrefillScored)]
+    if scored:
+        assert scored[0].match_ratio == expected.prefill_agreeing / scored[0].tokens
+
+
+def first_difference(events: list[Event], expected: Answer, tolerance: float) -> int | None:
+    """Index of the first token at which a run and the reference part, or None.
+
+    Raises:
+        AssertionError: the evidence differs by more than the tolerance before any token does.
+    """
+    tokens = [e for e in events if isinstance(e, Token)]
+    for n, (t, s) in enumerate(zip(tokens, expected.steps, strict=False)):
+        if (t.token_id, t.mode, t.agreement, t.accepted) != (s.token, s.mode, s.agreement, s.accepted):
+            return n
+        for got, want in ((t.kl, s.kl), (t.total_variation, s.tv), (t.p_target, s.p_target)):
+            assert math.isclose(got, want, rel_tol=tolerance, abs_tol=tolerance), (n, got, want)
+    return None if len(tokens) >= len(expected.steps) - 1 else len(tokens)
+
+
+def undecided(step: Step, s: Settings, position: int, margin: float = 1e-5) -> bool:
+    """Whether rows that differ by no more than the margin lead to another decision at this position."""
+    if step.rows is None:
+        return False
+    pM, pm, mode, alpha = step.rows
+    if step.statistic is not None and any(
+        abs(step.statistic - h) < 100 * margin for h in (s.h_safety, s.h_release)
+    ):
+        return True
+    noise = np.random.default_rng(0)
+    decisions = set()
+    for _ in range(40):
+        a, b = (p * (1 + margin * noise.uniform(-1, 1, len(p))) for p in (pM, pm))
+        Q = composite(a, b, mode, alpha, s.c) if s.enforce else a
+        token, accepted, _ = choose(Q, b, position, s)
+        decisions.add((token, accepted, evidence(a, b, s)["agreement"]))
+    return len(decisions) > 1
