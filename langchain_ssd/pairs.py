@@ -1,0 +1,116 @@
+"""The two models of a ``ChatSSD``: what its fields mean, what they are called, where the pair runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from .backend import Backend, ChatRequest, EventStream, Health, load_backend
+from .config import EngineConfig, ModelSpec
+
+DEFAULT = "default"
+Named = str | ModelSpec
+
+
+def model_name(model: Named) -> str:
+    """What answers and traces call a model: never a folder of this machine, only its last part."""
+    if model == DEFAULT:
+        from .drafts.default_pair import SMOLLM2
+
+        return SMOLLM2.title
+    name = model if isinstance(model, str) else model.name
+    is_folder = name.startswith(("/", ".", "~")) or "\\" in name or name.count("/") > 1
+    return PurePath(name.replace("\\", "/")).name if is_folder else name
+
+
+def plain(value: Any) -> Any:
+    """A setting as plain JSON, without tokens."""
+    if isinstance(value, ModelSpec):
+        return value.model_dump(mode="json", exclude={"token"})
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def target_spec(target: Named) -> ModelSpec:
+    """The target to load.
+
+    Raises:
+        ModelNotFound: the default pair is asked for and not set up.
+    """
+    if target == DEFAULT:
+        from .drafts.default_pair import default_target
+
+        return default_target()
+    return ModelSpec(name=target) if isinstance(target, str) else target
+
+
+def draft_spec(draft: Named) -> ModelSpec:
+    """The draft to load.
+
+    Raises:
+        ModelNotFound: the default pair is asked for and not set up.
+    """
+    if draft == DEFAULT:
+        from .drafts.default_pair import default_draft
+
+        return default_draft()
+    return ModelSpec(name=draft) if isinstance(draft, str) else draft
+
+
+def local(target: Named, draft: Named, engine: EngineConfig) -> Backend:
+    """A hold on the worker of this pair; it starts nothing yet.
+
+    Raises:
+        ConfigError: the default pair is not set up, or a setting is not a plain value.
+    """
+    from .worker.registry import shared_backend
+
+    return shared_backend(target_spec(target), draft_spec(draft), engine)
+
+
+def remote(base_url: str, api_key: SecretStr | None) -> Backend:
+    """A backend for a remote server.
+
+    Raises:
+        BackendNotInstalled: the distribution that can talk to such servers is missing.
+    """
+    key = api_key.get_secret_value() if api_key else None
+    return load_backend("tgi", base_url=base_url, api_key=key)
+
+
+def context_length(health: Health) -> int | None:
+    """The smaller context of the two loaded models, if the backend tells it."""
+    sides = [health.info.get(side) for side in ("target", "draft")]
+    lengths = [side.get("context") for side in sides if isinstance(side, dict)]
+    return min((length for length in lengths if isinstance(length, int)), default=None)
+
+
+class Borrowed(Backend):
+    """Another model's backend, for the short-lived models that LangChain derives from it.
+
+    A configurable model is built anew for every call; without this, its worker would be, too.
+    """
+
+    def __init__(self, lend: Callable[[], Backend]) -> None:
+        self._lend = lend
+
+    def submit(self, request: ChatRequest) -> EventStream:
+        """Hand the request to the lender's backend."""
+        return self._lend().submit(request)
+
+    def token_ids(self, text: str) -> list[int]:
+        """Ask the lender's backend."""
+        return self._lend().token_ids(text)
+
+    def warm_up(self) -> Health:
+        """Warm the lender's backend up."""
+        return self._lend().warm_up()
+
+    def health(self) -> Health:
+        """The health of the lender's backend."""
+        return self._lend().health()
+
+    def close(self) -> None:
+        """Nothing: it belongs to the lender."""

@@ -1,0 +1,73 @@
+"""What one call asks for: the constructor's settings with a call's keyword arguments laid over them.
+
+Every name is checked against an explicit list, for a typo in a safety setting must not pass silently,
+and a locked model refuses any change of its safety settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from .config import RefusalPolicy, Sampling, Settings, SSDConfig
+from .errors import InvalidRequest, SafetyLocked
+
+SAMPLING_NAMES = frozenset(Sampling.model_fields)
+SAFETY_NAMES = frozenset({"ssd", "refusal", "enforce", "hold_back"})
+CALL_NAMES = SAMPLING_NAMES | SAFETY_NAMES | {"include_thinking", "timeout"}
+# LangChain passes these on to every model; they do not concern decoding.
+_NOT_OURS = frozenset({"stream", "ls_structured_output_format", "structured_output_format"})
+
+
+class CallSettings(Settings):
+    """Everything about a request except its messages."""
+
+    sampling: Sampling = Sampling()
+    safety: SSDConfig = SSDConfig()
+    refusal: RefusalPolicy = RefusalPolicy()
+    include_thinking: bool = False
+    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
+
+    def override(self, options: Mapping[str, Any], *, locked: bool) -> CallSettings:
+        """These settings with a call's own laid over them; ``None`` means "not given".
+
+        Raises:
+            InvalidRequest: an unknown name or a bad value.
+            SafetyLocked: ``locked``, and a safety setting would change.
+        """
+        unknown = sorted(options.keys() - CALL_NAMES - _NOT_OURS)
+        if unknown:
+            raise InvalidRequest(
+                f"unknown argument '{unknown[0]}'; a call takes: {', '.join(sorted(CALL_NAMES))}"
+            )
+        given = {name: value for name, value in options.items() if value is not None}
+        changed = self._merged(given)
+        if locked and (changed.safety, changed.refusal) != (self.safety, self.refusal):
+            raise SafetyLocked(
+                "this model's safety settings are locked; build another ChatSSD to use other settings"
+            )
+        return changed
+
+    def _merged(self, given: Mapping[str, Any]) -> CallSettings:
+        sampling = {name: value for name, value in given.items() if name in SAMPLING_NAMES}
+        try:
+            safety = SSDConfig.model_validate(given.get("ssd", self.safety))
+            changes = {name: given[name] for name in ("enforce", "hold_back") if name in given}
+            return CallSettings(
+                sampling=Sampling(**{**self.sampling.model_dump(), **sampling}),
+                safety=SSDConfig(**{**safety.model_dump(), **changes}),
+                refusal=RefusalPolicy.model_validate(given.get("refusal", self.refusal)),
+                include_thinking=given.get("include_thinking", self.include_thinking),
+                timeout=given.get("timeout", self.timeout),
+            )
+        except ValidationError as error:
+            raise InvalidRequest(problem(error)) from None
+
+
+def problem(error: ValidationError) -> str:
+    """The first problem of a validation error in one line, without the value that caused it."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
