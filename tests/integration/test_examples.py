@@ -1,0 +1,41 @@
+"""Every example runs as a user would run it, with the default pair, and says what it promises to say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SAYS = {
+    "basic.py": ["match ratio:", "'output_tokens': 48"],
+    "lcel_chain.py": ["a compass: ", "a thermometer: ", "a sieve: "],
+    "shadow_mode.py": ["shadow mode:", "with enforcement:", "finish reason: length"],
+    "streaming.py": ["stopped after 40 tokens"],
+}
+
+
+def test_every_example_is_tested_and_short() -> None:
+    lengths = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
+    assert lengths.keys() == SAYS.keys()
+    assert max(lengths.values()) < 80
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SAYS))
+def test_example_runs(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    for words in SAYS[name]:
+        assert words in done.stdout
+    assert done.stderr == ""
