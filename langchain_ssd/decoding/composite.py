@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .ranking import top
+from .ranking import block_maxima, top, top_ids_of_pair
 
 _FIRST_TOP = 32  # ranks looked at before the search doubles
 _PADDING = torch.iinfo(torch.int64).max  # sorts behind every id
@@ -79,7 +79,9 @@ class SampleSpaces:
         return self._safety
 
 
-def sample_spaces(p_target: Tensor, p_draft: Tensor, common: int | Tensor) -> SampleSpaces:
+def sample_spaces(
+    p_target: Tensor, p_draft: Tensor, common: int | Tensor, maxima: Tensor | None = None
+) -> SampleSpaces:
     """Find the intersection and the union of both rows' top tokens.
 
     The intersection takes the smallest ``k`` whose two top-k sets share at least ``common`` tokens. A token
@@ -90,12 +92,15 @@ def sample_spaces(p_target: Tensor, p_draft: Tensor, common: int | Tensor) -> Sa
         p_target: ``(R, V)`` p_M.
         p_draft: ``(R, V)`` p_m.
         common: ``c``, one number or one per row ``(R, 1)``; capped at ``V``.
+        maxima: ``(2R, ceil(V / 32))`` block maxima of both, where they are known already.
     """
     R, V = p_target.shape
     c = torch.as_tensor(common, device=p_target.device).expand(R, 1).clamp_max(V)
     widest = int(c.max())
     K = min(V, max(_FIRST_TOP, 2 * widest))
-    ids_M, ids_m = torch.split(top(torch.cat([p_target, p_draft]), K)[1], R)  # (R, K) each
+    if maxima is None:
+        maxima = torch.cat([block_maxima(p_target), block_maxima(p_draft)])
+    ids_M, ids_m = top_ids_of_pair(p_target, p_draft, K, maxima)  # (R, K) each
     utility = _utility(p_target, p_draft, ids_M, ids_m, c, widest)
     return SampleSpaces(utility, (p_target, p_draft), (ids_M[:, :widest], ids_m[:, :widest]), c)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .ranking import best, block_maxima
 
 _FLOOR = -1e4  # finite stand-in for a logit of minus infinity: exp() of it is still 0
 
@@ -17,8 +18,9 @@ class Rows(NamedTuple):
     Dense today; a remote target will bring a top-N with its tail mass and set ``exact`` to false.
 
     Attributes:
-        logits: ``(R, V)`` after penalties and bias, finite.
+        logits: ``(R, V)`` after penalties and bias.
         probs: ``(R, V)`` their softmax at temperature 1.
+        maxima: ``(R, ceil(V / 32))`` block maxima of the probabilities.
         best: ``(R,)`` argmax of the probabilities, the lowest id among equals.
         best_prob: ``(R,)`` its probability.
         log_z: ``(R,)`` log of the softmax denominator.
@@ -27,6 +29,7 @@ class Rows(NamedTuple):
 
     logits: Tensor
     probs: Tensor
+    maxima: Tensor
     best: Tensor
     best_prob: Tensor
     log_z: Tensor
@@ -43,33 +46,19 @@ class Features(NamedTuple):
     entropy_draft: Tensor
 
 
-def rows(logits: Tensor) -> Rows:
-    """Turn raw logits ``(R, V)`` into rows, in float32 (float64 stays float64).
+def rows(logits: Tensor, probs: Tensor | None = None) -> Rows:
+    """Turn processed logits ``(R, V)``, float32 or float64, into rows.
 
-    The caller gives the logits away: float32 ones may be overwritten.
+    Args:
+        logits: kept, not copied.
+        probs: where to write the probabilities; a new tensor if omitted.
     """
-    logits = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
-    peak = logits.amax(dim=-1)  # (R,): NaN and infinities show here
-    logits = logits.clamp_min_(_FLOOR)
-    probs = logits.softmax(dim=-1)
-    best_prob, best = probs.max(dim=-1)  # torch promises the first of equals
-    return Rows(logits, probs, best, best_prob, peak - best_prob.log(), peak.abs() < torch.inf)
-
-
-def select(rows: Rows, index: Sequence[int]) -> Rows:
-    """Some of the rows, in the order given; nothing is copied when that is all of them."""
-    if list(index) == list(range(len(rows.log_z))):
-        return rows
-    at = torch.tensor(index, dtype=torch.long, device=rows.probs.device)
-    return Rows._make([*(x.index_select(0, at) for x in rows[:-1]), rows.exact])
-
-
-def join(parts: Sequence[Rows]) -> Rows:
-    """Rows of several forward passes, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    *tensors, exact = zip(*parts, strict=True)
-    return Rows._make([*(torch.cat(x) for x in tensors), all(exact)])
+    probs = torch.softmax(logits, dim=-1, out=probs)
+    maxima = block_maxima(probs)
+    best_prob, at = best(probs, maxima)
+    log_z = logits.gather(1, at.unsqueeze(1))[:, 0] - best_prob.log()
+    # NaN, +inf, or nothing but -inf anywhere in a row leaves NaN in all of its softmax.
+    return Rows(logits, probs, maxima, at, best_prob, log_z, best_prob > 0)
 
 
 def features(target: Rows, draft: Rows) -> Features:
@@ -78,9 +67,18 @@ def features(target: Rows, draft: Rows) -> Features:
     Entropy is ``log Z - sum p l`` and ``KL = sum p_m (l_m - l_M) - log Z_m + log Z_M``, so that no
     logarithm of a whole row is taken.
     """
-    cross = torch.linalg.vecdot(draft.probs, target.logits)  # (R,)
-    own = torch.linalg.vecdot(draft.probs, draft.logits)
-    entropy_target = target.log_z - torch.linalg.vecdot(target.probs, target.logits)
+    found = _features(target, draft, target.logits, draft.logits)
+    if bool(found.kl.isnan().any() | found.entropy_target.isnan().any()):
+        # A logit of minus infinity makes 0 * -inf; a floor of e^-10000 changes nothing else.
+        found = _features(target, draft, target.logits.clamp_min(_FLOOR), draft.logits.clamp_min(_FLOOR))
+    return found
+
+
+def _features(target: Rows, draft: Rows, logits_M: Tensor, logits_m: Tensor) -> Features:
+    cross = torch.linalg.vecdot(draft.probs, logits_M)  # (R,)
+    own = torch.linalg.vecdot(draft.probs, logits_m)
+    entropy_target = target.log_z - torch.linalg.vecdot(target.probs, logits_M)
     kl = own - cross - draft.log_z + target.log_z
-    tv = (target.probs - draft.probs).abs_().sum(dim=-1) / 2
-    return Features(kl.clamp_min_(0), tv, entropy_target.clamp_min_(0), (draft.log_z - own).clamp_min_(0))
+    tv = 1 - torch.minimum(target.probs, draft.probs).sum(dim=-1)
+    floor = (x.clamp_min(0) for x in (kl, tv, entropy_target, draft.log_z - own))
+    return Features(*floor)

@@ -140,7 +140,8 @@ def score(
     """
     dtype, device = target.probs.dtype, target.probs.device
     common = torch.tensor([[s.common] for s in settings], device=device)
-    spaces = sample_spaces(target.probs, draft.probs, common)
+    maxima = torch.cat([target.maxima, draft.maxima])
+    spaces = sample_spaces(target.probs, draft.probs, common, maxima)
     utility = _choices(spaces.utility, [s.alpha_utility for s in settings], settings, q)
     start = utility  # agreement is always measured at alpha's start value
     if any(s.alpha_utility != s.alpha_start for s in settings):

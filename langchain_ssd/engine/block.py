@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from ..decoding.evidence import Rows, join, select
+from ..decoding.evidence import Rows, rows
 from .models import CachedModel
 from .sequence import Sequence as Conversation
 
@@ -39,31 +40,78 @@ class Block:
         return self.proposals[self.checked :]
 
 
-@dataclass(slots=True)
-class DraftRows:
-    """The draft's rows of one step, in the order they were made, and what proposals were drawn from."""
+class RowStore:
+    """Buffers for the rows of a step, kept from step to step: fresh memory of this size costs page faults.
 
-    parts: list[Rows] = field(default_factory=list)
-    q_parts: list[Tensor | None] = field(default_factory=list)
-    count: int = 0
+    Rows are added pass by pass; all that were added can be read as one :class:`Rows` without a copy.
+    """
 
-    def add(self, new: Rows, q: Tensor | None) -> range:
-        """Keep rows ``(R, V)``; returns their numbers."""
-        self.parts.append(new)
-        self.q_parts.append(q)
-        self.count += len(new.log_z)
-        return range(self.count - len(new.log_z), self.count)
+    def __init__(self) -> None:
+        self._buffers: list[Tensor] = []  # logits and probabilities, each (capacity, V)
+        self._parts: list[Rows] = []
+        self._q: list[Tensor | None] = []
+        self.count = 0
 
-    def take(self, numbers: Sequence[int]) -> tuple[Rows, Tensor | None]:
-        """Some rows by number, and their ``q`` if any of this step's proposals was sampled."""
-        drafted = select(join(self.parts), numbers)
-        if all(q is None for q in self.q_parts):
-            return drafted, None
-        dense = [part.probs if q is None else q for part, q in zip(self.parts, self.q_parts, strict=True)]
-        return drafted, torch.cat(dense)[list(numbers)]
+    def clear(self) -> None:
+        """Begin a new step; rows read before are overwritten from here on."""
+        self._parts, self._q, self.count = [], [], 0
+
+    def reserve(self, capacity: int, like: Tensor) -> None:
+        """Make room for a step's rows; ``like`` ``(…, V)`` gives width and dtype. Only on an empty store."""
+        if not self._buffers or len(self._buffers[0]) < capacity or self._buffers[0].dtype != _precise(like):
+            shape = (capacity, like.shape[-1])
+            self._buffers = [torch.empty(shape, dtype=_precise(like), device=like.device) for _ in range(2)]
+
+    def add(self, logits: Tensor, sequences: Sequence[Conversation], ahead: Sequence[Sequence[int]]) -> Rows:
+        """Process raw logits ``(R, V)`` and keep their rows.
+
+        Args:
+            logits: as the model gave them.
+            sequences: whose row it is; its penalties apply.
+            ahead: for each row, proposals before it that count as emitted.
+        """
+        here = slice(self.count, self.count + len(logits))
+        processed, probs = (buffer[here] for buffer in self._buffers)
+        processed.copy_(logits)
+        for row, s, before in zip(processed, sequences, ahead, strict=True) if _any_active(sequences) else ():
+            s.penalties.apply_(row, before)
+        new = rows(processed, probs)
+        self._parts.append(new)
+        self._q.append(None)
+        self.count = here.stop
+        return new
+
+    def keep_q(self, q: Tensor | None) -> None:
+        """Remember what proposals were drawn from the rows added last; ``None`` if all were greedy."""
+        self._q[-1] = q
+
+    def read(self, numbers: Sequence[int]) -> tuple[Rows, Tensor | None]:
+        """Rows by ascending number, and their ``q`` if any of the step's proposals was sampled."""
+        small = [
+            torch.cat(x) if len(x) > 1 else x[0] for x in zip(*(p[2:7] for p in self._parts), strict=True)
+        ]
+        whole = Rows._make([*(b[: self.count] for b in self._buffers), *small, True])
+        sampled = any(q is not None for q in self._q)
+        q = None
+        if sampled:
+            q = torch.cat([p.probs if x is None else x for p, x in zip(self._parts, self._q, strict=True)])
+        if numbers[-1] - numbers[0] + 1 == len(numbers):  # without gaps: views instead of copies
+            at: slice | Tensor = slice(numbers[0], numbers[-1] + 1)
+        else:
+            at = torch.tensor(numbers, dtype=torch.long, device=whole.probs.device)
+        picked = Rows._make([*(x[at] for x in whole[:-1]), True])
+        return picked, None if q is None else q[at]
 
 
-def extend(model: CachedModel, blocks: list[Block], tokens: list[list[int]]) -> list[Tensor]:
+def _precise(like: Tensor) -> torch.dtype:
+    return torch.float64 if like.dtype == torch.float64 else torch.float32
+
+
+def _any_active(sequences: Sequence[Conversation]) -> bool:
+    return any(s.penalties.active for s in sequences)
+
+
+def extend(model: CachedModel, blocks: list[Block], tokens: list[list[int]]) -> tuple[Tensor, list[int]]:
     """Run what a model has not cached yet: the end of each prefix, then the unchecked proposals.
 
     Args:
@@ -72,7 +120,7 @@ def extend(model: CachedModel, blocks: list[Block], tokens: list[list[int]]) -> 
         tokens: for each block its model's whole prefix, without unchecked proposals.
 
     Returns:
-        for each block its new rows of raw logits ``(n, V)``.
+        raw logits ``(N, V)`` of all new positions, block after block, and where each block's end.
     """
     new = {}
     for b, known in zip(blocks, tokens, strict=True):
@@ -80,5 +128,5 @@ def extend(model: CachedModel, blocks: list[Block], tokens: list[list[int]]) -> 
         new[b.row] = known[cached:] + b.unchecked[max(0, cached - len(known)) :]
     first, last = min(new), max(new)
     chunks = [new.get(row, []) for row in range(first, last + 1)]
-    parts = torch.split(model.extend(chunks, first_row=first), [len(c) for c in chunks])
-    return [parts[b.row - first] for b in blocks]
+    logits = model.extend(chunks, first_row=first)
+    return logits, list(accumulate(len(new[b.row]) for b in blocks))

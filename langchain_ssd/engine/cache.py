@@ -24,6 +24,7 @@ class Placement:
         self.first_row = 0
         self.rows = 0
         self.columns = torch.empty(0, dtype=torch.long)  # (B, W) columns the new tokens go to
+        self.lanes = torch.empty(0, dtype=torch.long)  # (B, 1) rows, counted from the first
         self.uniform: int | None = None  # the first column, when all rows write at the same ones
         self.width = 0  # columns that are read
         self.capacity = (0, 0)  # rows and columns every layer must hold
@@ -61,8 +62,7 @@ class SlotLayer(CacheLayerMixin):
         if at.uniform is not None:
             view[:, :, at.uniform : at.uniform + states.shape[2]] = states
         else:
-            index = at.columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
-            view.scatter_(2, index, states)
+            view[at.lanes, :, at.columns] = states.transpose(1, 2)  # (B, W) pairs of row and column
         return view[:, :, : at.width]
 
     def grow(self, rows: int, columns: int) -> None:

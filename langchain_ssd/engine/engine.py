@@ -18,7 +18,7 @@ from .prompts import PromptReader
 from .requests import open_sequence
 from .scheduler import Scheduler
 from .sequence import Sequence
-from .speculation import Speculation
+from .speculation import Speculation, Workspace
 
 
 class Engine:
@@ -35,6 +35,7 @@ class Engine:
         self._scheduler: Scheduler[Sequence] = Scheduler(config.max_batch, config.max_queue)
         self._out = Outbox()
         self._reader = PromptReader(self._target, self._draft, config.prefill_chunk, self._out)
+        self._workspace = Workspace()
         self.steps = 0
 
     def submit(self, request_id: str, request: ChatRequest, now: float) -> Queued:
@@ -75,7 +76,7 @@ class Engine:
     def _decode(self) -> None:
         self._read_prompts()
         ready = [(row, s) for row, s in enumerate(self._scheduler.running) if s.ready and not s.done]
-        Speculation(self._target, self._draft, ready, self._out).run()
+        Speculation(self._target, self._draft, ready, self._out, self._workspace).run()
 
     def _read_prompts(self) -> None:
         for row, sequence in enumerate(self._scheduler.running):

@@ -139,6 +139,7 @@ class CachedModel:
         at.first_row, at.rows, at.width = first_row, B, max(bases) + width
         at.uniform = bases[0] if len(set(bases)) == 1 else None
         start = torch.tensor(bases, device=self.device).unsqueeze(1)  # (B, 1)
+        at.lanes = torch.arange(B, device=self.device).unsqueeze(1)
         at.columns = start + torch.arange(width, device=self.device)  # (B, W)
         ids = torch.tensor([[*t, *([0] * (width - len(t)))] for t in tokens], device=self.device)
         if parents is None:

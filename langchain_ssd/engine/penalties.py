@@ -34,12 +34,11 @@ class Penalties:
         if self.active:
             self._answer[token] += 1
 
-    def apply(self, logits: Tensor, ahead: Sequence[int]) -> Tensor:
-        """One processed row ``(V,)``, as if the tokens ``ahead`` had been emitted too."""
+    def apply_(self, out: Tensor, ahead: Sequence[int]) -> None:
+        """Process one row ``(V,)`` in place, as if the tokens ``ahead`` had been emitted too."""
         if not self.active:
-            return logits
+            return
         counts = self._answer + Counter(ahead)
-        out = logits.clone()
         if self._repetition != 1.0:
             at = torch.tensor(sorted(self._prompt | counts.keys()), dtype=torch.long, device=out.device)
             seen = out[at]
@@ -51,4 +50,3 @@ class Penalties:
         if self._bias:
             at = torch.tensor(list(self._bias), dtype=torch.long, device=out.device)
             out[at] += torch.tensor(list(self._bias.values()), dtype=out.dtype, device=out.device)
-        return out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from ..decoding.evidence import rows
 from ..decoding.verify import score
 from .models import CachedModel
@@ -44,7 +46,8 @@ class PromptReader:
         pair = []
         for role, (model, tokens) in zip(("target", "draft"), self._sides(s), strict=True):
             at = model.lengths[row]
-            new = rows(model.extend([tokens[at : at + n]], first_row=row))  # (n, V)
+            logits = model.extend([tokens[at : at + n]], first_row=row)  # (n, V)
+            new = rows(logits.to(torch.promote_types(logits.dtype, torch.float32)))
             if not bool(new.finite.all()):
                 self._out.fail(s, no_finite(role))
                 return

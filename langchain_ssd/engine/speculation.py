@@ -8,16 +8,26 @@ one position more: its row is kept, and the next block's first proposal is check
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
-from ..decoding.evidence import rows
 from ..decoding.sampling import keyed_uniform
-from ..decoding.verify import Refusal, RowSettings, Scored, propose, score, walk
-from .block import Block, DraftRows, extend
+from ..decoding.verify import Refusal, Scored, propose, score, walk
+from .block import Block, RowStore, extend
 from .models import CachedModel
 from .outbox import Outbox, no_finite
 from .sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Buffers that outlive a step: the draft's rows and the target's."""
+
+    draft: RowStore = field(default_factory=RowStore)
+    target: RowStore = field(default_factory=RowStore)
 
 
 class Speculation:
@@ -28,14 +38,21 @@ class Speculation:
         draft: the model that proposes.
         ready: sequences whose prompts are cached, with their rows.
         out: takes the events.
+        workspace: the engine's buffers.
     """
 
     def __init__(
-        self, target: CachedModel, draft: CachedModel, ready: list[tuple[int, Sequence]], out: Outbox
+        self,
+        target: CachedModel,
+        draft: CachedModel,
+        ready: list[tuple[int, Sequence]],
+        out: Outbox,
+        workspace: Workspace,
     ) -> None:
         self._target, self._draft, self._out = target, draft, out
         self._blocks = [Block(row, s, min(s.request.safety.block_size, s.room)) for row, s in ready]
-        self._drafted = DraftRows()
+        self._drafted, self._verified = workspace.draft, workspace.target
+        self._drafted.clear()
 
     def run(self) -> None:
         """Draft, verify, emit, rewind."""
@@ -49,15 +66,16 @@ class Speculation:
 
     def _propose(self, blocks: list[Block]) -> None:
         """One draft pass: every block that still grows gets its next proposal."""
-        logits = extend(self._draft, blocks, [b.sequence.draft_tokens for b in blocks])
-        last = [
-            b.sequence.penalties.apply(new[-1], b.unchecked) for b, new in zip(blocks, logits, strict=True)
-        ]
-        p_draft = rows(torch.stack(last))  # (B, V)
+        logits, ends = extend(self._draft, blocks, [b.sequence.draft_tokens for b in blocks])
+        if not self._drafted.count:
+            self._drafted.reserve(sum(b.size for b in self._blocks), logits)
+        if len(logits) != len(ends):
+            logits = logits[[end - 1 for end in ends]]
+        p_draft = self._drafted.add(logits, [b.sequence for b in blocks], [b.unchecked for b in blocks])
         tokens, q = propose(p_draft, [b.sequence.rule for b in blocks], [_coin(b) for b in blocks])
-        numbers = self._drafted.add(p_draft, q)
-        finite = p_draft.finite.tolist()
-        for b, token, number, ok in zip(blocks, tokens, numbers, finite, strict=True):
+        self._drafted.keep_q(q)
+        numbers = range(self._drafted.count - len(blocks), self._drafted.count)
+        for b, token, number, ok in zip(blocks, tokens, numbers, p_draft.finite.tolist(), strict=True):
             b.sequence.tally.draft_passes += 1
             b.sequence.tally.drafted += 1
             b.proposals.append(token)
@@ -70,7 +88,8 @@ class Speculation:
         kept = [b.sequence.bonus for b in blocks]
         for b in blocks:
             b.sequence.bonus = None
-        self._judge(blocks, [[row] for row in kept if row is not None])
+        if blocks:
+            self._judge(blocks, torch.stack([row for row in kept if row is not None]), range(len(blocks)), 1)
         for b in blocks:
             b.checked = 1
 
@@ -78,48 +97,50 @@ class Speculation:
         """One target pass over everything proposed, then the walks."""
         if not blocks:
             return
-        logits = extend(self._target, blocks, [b.sequence.target_tokens for b in blocks])
+        logits, ends = extend(self._target, blocks, [b.sequence.target_tokens for b in blocks])
         for b in blocks:
             b.sequence.tally.target_passes += 1
         # Of each block's rows the last but one n predict its n proposals; the last is one position more.
-        wanted = [list(new[-len(b.unchecked) - 1 : -1]) for b, new in zip(blocks, logits, strict=True)]
-        self._judge(blocks, wanted)
-        for b, new in zip(blocks, logits, strict=True):
+        starts = [end - 1 - len(b.unchecked) for b, end in zip(blocks, ends, strict=True)]
+        self._judge(blocks, logits, starts, None)
+        for b, end in zip(blocks, ends, strict=True):
             if b.open:
-                b.sequence.bonus = new[-1].clone()
+                b.sequence.bonus = logits[end - 1].clone()
 
-    def _judge(self, blocks: list[Block], logits: list[list[Tensor]]) -> None:
+    def _judge(self, blocks: list[Block], logits: Tensor, starts: Seq[int], count: int | None) -> None:
         """Score proposals of all blocks at once, then walk each block.
 
         Args:
-            blocks: B blocks.
-            logits: for each block the target's raw rows ``(V,)`` that predict its next unchecked proposals.
+            blocks: the blocks that take part.
+            logits: ``(N, V)`` the target's raw rows.
+            starts: for each block, which of them predicts its first unchecked proposal.
+            count: proposals to look at in every block; all of them if ``None``.
         """
-        if not blocks:
-            return
-        processed: list[Tensor] = []
-        numbers: list[int] = []
-        settings: list[RowSettings] = []
-        positions: list[int] = []
-        for b, new in zip(blocks, logits, strict=True):
-            s, ahead = b.sequence, b.unchecked
-            processed += [s.penalties.apply(row, ahead[:i]) for i, row in enumerate(new)]
-            numbers += b.drafted[b.checked : b.checked + len(new)]
-            settings += [s.row_settings()] * len(new)
-            positions += range(s.position, s.position + len(new))
-        p_target = rows(torch.stack(processed))  # (R, V)
-        scored = score(p_target, *self._drafted.take(numbers), settings, positions)
+        # Rows in the order in which the draft made theirs, so that those need not be copied.
+        items = sorted(
+            (b.drafted[b.checked + i], start + i, i, n)
+            for n, (b, start) in enumerate(zip(blocks, starts, strict=True))
+            for i in range(len(b.unchecked) if count is None else count)
+        )
+        numbers, at, depths, owners = (list(column) for column in zip(*items, strict=True))
+        sequences = [blocks[n].sequence for n in owners]
+        ahead = [blocks[n].unchecked[:i] for n, i in zip(owners, depths, strict=True)]
+        self._verified.clear()
+        self._verified.reserve(len(items), logits)
+        p_target = self._verified.add(logits[at], sequences, ahead)
+        per_block = [b.sequence.row_settings() for b in blocks]
+        settings = [per_block[n] for n in owners]
+        positions = [s.position + i for s, i in zip(sequences, depths, strict=True)]
+        scored = score(p_target, *self._drafted.read(numbers), settings, positions)
         finite = p_target.finite.tolist()
-        first = 0
-        for b, new in zip(blocks, logits, strict=True):
-            here = range(first, first + len(new))
-            first += len(new)
-            if all(finite[i] for i in here):
+        for n, b in enumerate(blocks):
+            here = [row for row, owner in enumerate(owners) if owner == n]
+            if all(finite[row] for row in here):
                 self._walk(b, scored, here)
             else:
                 self._fail(b, "target")
 
-    def _walk(self, block: Block, scored: Scored, here: range) -> None:
+    def _walk(self, block: Block, scored: Scored, here: list[int]) -> None:
         """Emit one block's tokens, then rewind both caches to what was accepted."""
         s, accepted = block.sequence, True
         for step in walk(scored, here, block.unchecked[: len(here)], s.monitor, s.refusal, s.seed):

@@ -9,6 +9,7 @@ whole ends the process: the parent starts a fresh one.  It never imports LangCha
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import io
 import os
@@ -80,6 +81,8 @@ def _run(engine_name: str, source: io.FileIO, writer: FrameWriter) -> int:
         failure = WorkerStartFailed(f"the pair could not be loaded ({type(error).__name__})")
         writer.send({"type": "failed", **failure.to_wire()})
         return EXIT_STARTUP
+    gc.collect()
+    gc.freeze()  # what was loaded stays: collections need not walk through it again
     server = Server(engine, inbox, writer)
     pause = min(BEAT_SECONDS, config.heartbeat_timeout / 3)
     threading.Thread(target=_send_beats, args=(server, pause), daemon=True).start()

@@ -1,0 +1,33 @@
+"""``python -m benchmarks [NAME …]``: run all benchmarks, or the named ones."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+NAMES = {
+    "composite": "composite of 64 pairs of rows against one target forward",
+    "overhead": "everything that is not a model forward, per target pass",
+    "published": "against a plain re-statement of the published algorithm",
+    "memory": "peak memory of worker and parent",
+    "imports": "import time of the package",
+    "speed": "tokens per second beside the target alone",
+}
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Run benchmarks; results go to benchmarks/results/NAME.json.",
+        epilog="\n".join(f"{name:10} {text}" for name, text in NAMES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], help="which (default: all)")
+    for name in parser.parse_args().names or NAMES:
+        importlib.import_module(f"benchmarks.{name}").main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

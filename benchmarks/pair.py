@@ -1,0 +1,37 @@
+"""The default pair in bfloat16, and one-token forwards of its target."""
+
+from __future__ import annotations
+
+import gc
+from functools import lru_cache
+
+from langchain_ssd.config import EngineConfig
+from langchain_ssd.drafts.default_pair import default_draft, default_target
+from langchain_ssd.engine.loading import load_pair
+from langchain_ssd.engine.pair import Pair
+
+from .common import median_seconds
+
+
+@lru_cache(maxsize=1)
+def default_pair() -> Pair:
+    """Loaded once per run, on all cores."""
+    pair = load_pair(default_target(), default_draft(), EngineConfig(), lambda stage, fraction: None)
+    gc.collect()
+    gc.freeze()  # as the worker does
+    return pair
+
+
+def one_token_forward(pair: Pair, cached: int = 200) -> float:
+    """Median seconds of a forward of one token of the target over ``cached`` tokens."""
+    model = pair.target.model
+    row = model.join()
+    model.extend([[5] * cached], first_row=row, rows_wanted=False)
+
+    def forward() -> None:
+        model.extend([[7]], first_row=row)
+        model.rewind(row, cached)
+
+    seconds = median_seconds(forward, runs=40)
+    model.leave(row)
+    return seconds
