@@ -52,12 +52,14 @@ class SampleSpace:
 class Composite(NamedTuple):
     """R composite rows: sparse, except where the target's own row stands.
 
-    ``ids`` and ``probs`` are ``(R, W)``, ids ascending and padded with -1; where ``whole_target`` ``(R,)``
-    is true the composite is p_M itself and the sparse entries mean nothing.
+    ``ids`` and ``probs`` are ``(R, W)``, ids ascending and padded with -1; ``best`` ``(R,)`` is the column of
+    the argmax, taken before normalising, which can make neighbouring floats equal. Where ``whole_target``
+    ``(R,)`` is true the composite is p_M itself and the sparse entries mean nothing.
     """
 
     ids: Tensor
     probs: Tensor
+    best: Tensor
     whole_target: Tensor
 
 
@@ -184,9 +186,12 @@ def weigh(space: SampleSpace, alpha: float | Tensor) -> Composite:
     total = f.sum(dim=1, keepdim=True)  # (R, 1)
     empty = total == 0
     if space.fallback_to_target:
-        return Composite(space.ids, f / total.masked_fill(empty, 1), space.target_stands | empty[:, 0])
-    f = torch.where(empty, space.draft, f)
-    return Composite(space.ids, f / f.sum(dim=1, keepdim=True), space.target_stands)
+        stands, total = space.target_stands | empty[:, 0], total.masked_fill(empty, 1)
+    else:
+        stands, f = space.target_stands, torch.where(empty, space.draft, f)
+        total = f.sum(dim=1, keepdim=True)
+    best = f.max(dim=1).indices  # ids ascend, so the first of equals is the lowest id
+    return Composite(space.ids, f / total, best, stands)
 
 
 def composite(p_target: Tensor, p_draft: Tensor, scheme: str, alpha: float | Tensor, common: int) -> Tensor:

@@ -49,7 +49,7 @@ def top(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return _rank(p, k)
     blocks = _rank(block_maxima(p, block), k)[1].sort(dim=-1).values  # ascending, so that ids ascend
     ids = _ids_of(blocks, block)  # (R, k * block)
-    values, at = _rank(_candidates(p, ids), k)
+    values, at = _rank(_candidates(p, ids, block), k)
     return values, ids.gather(1, at)
 
 
@@ -77,10 +77,10 @@ def _ids_of(blocks: Tensor, block: int = BLOCK) -> Tensor:
     return (blocks.unsqueeze(-1) * block + torch.arange(block, device=blocks.device)).flatten(1)
 
 
-def _candidates(p: Tensor, ids: Tensor) -> Tensor:
+def _candidates(p: Tensor, ids: Tensor, block: int = BLOCK) -> Tensor:
     """Entries at ``ids``; ids beyond the row read as 0 and, being last, lose against every real one."""
     V = p.shape[1]
-    if V % BLOCK == 0:  # then it is a multiple of every smaller power of two as well
+    if V % block == 0:
         return p.gather(1, ids)
     return p.gather(1, ids.clamp_max(V - 1)).masked_fill_(ids >= V, 0.0)
 

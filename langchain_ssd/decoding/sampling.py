@@ -20,6 +20,7 @@ from .ranking import top
 Purpose = Literal["propose", "accept", "residual"]
 _FIRST_TOP = 256
 _BLOCK = 64
+_COLDEST = 1e30  # greatest 1/T: 0 times it is 0, so that the argmax keeps its mass
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,6 @@ class SamplingRule:
     def greedy(self) -> bool:
         """Whether the draw is the argmax."""
         return self.temperature == 0.0
-
-    @property
-    def plain(self) -> bool:
-        """Whether the distribution is drawn from as it is."""
-        return self.temperature in (0.0, 1.0) and not self.filters
 
     @property
     def filters(self) -> bool:
@@ -61,30 +57,35 @@ def sharpen(p: Tensor, rules: Sequence[SamplingRule]) -> Tensor:
         p: ``(R, W)`` probabilities, whole rows or sample spaces with ids ascending.
         rules: one per row.
     """
-    if all(rule.plain or rule.greedy for rule in rules):
+    warm = [i for i, r in enumerate(rules) if not r.greedy and r.temperature != 1.0]
+    cut = [i for i, r in enumerate(rules) if not r.greedy and r.filters]
+    if not warm and not cut:
         return p
-    inverse = torch.tensor([1.0 if r.greedy else 1 / r.temperature for r in rules], dtype=p.dtype).to(
-        p.device
-    )
-    p = (p.log() * inverse.unsqueeze(1)).softmax(dim=1)  # log(0) = -inf stays without mass
-    if not any(rule.filters for rule in rules):
-        return p
-    width = p.shape[1]
-    top_k = torch.tensor([min(r.top_k or width, width) for r in rules], device=p.device).unsqueeze(1)
-    top_p = torch.tensor([r.top_p for r in rules], dtype=torch.float64, device=p.device).unsqueeze(1)
-    return _filter(p, top_k, top_p)
+    p = p.clone()  # rows that nothing is asked of keep their bits
+    if warm:
+        colds = [[min(1 / rules[i].temperature, _COLDEST)] for i in warm]
+        inverse = torch.tensor(colds, dtype=p.dtype, device=p.device)  # (R, 1)
+        logs = p[warm].log()  # log(0) = -inf stays without mass
+        logs -= logs.amax(dim=1, keepdim=True)
+        p[warm] = (logs * inverse).softmax(dim=1)
+    if cut:
+        p[cut] = _filter(p[cut], [rules[i] for i in cut])
+    return p
 
 
-def _filter(p: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+def _filter(p: Tensor, rules: Sequence[SamplingRule]) -> Tensor:
     """Keep the top-k, then the smallest set of them with at least ``top_p`` of their mass."""
     W = p.shape[1]
-    K = min(W, _FIRST_TOP)
+    ks = [min(r.top_k or W, W) for r in rules]
+    top_k = torch.tensor(ks, device=p.device).unsqueeze(1)  # (R, 1)
+    top_p = torch.tensor([r.top_p for r in rules], dtype=torch.float64, device=p.device).unsqueeze(1)
+    K = min(W, max(_FIRST_TOP, *(k for k in ks if k < W), 1))  # every top-k lies within
     while True:
         values, at = top(p, K)  # (R, K), greatest first
         values = values.double().masked_fill(torch.arange(K, device=p.device) >= top_k, 0.0)
         mass = torch.where(top_k < W, values.sum(dim=1, keepdim=True), 1.0)  # (R, 1): what top-k left
         before = values.cumsum(dim=1) - values  # (R, K): mass ahead of each entry
-        keep = (before < top_p * mass) & (values > 0)
+        keep = ((before < top_p * mass) | (top_p == 1.0)) & (values > 0)
         if K == W or not bool((keep[:, -1:] & (top_k > K)).any()):
             break
         K = min(W, 2 * K)

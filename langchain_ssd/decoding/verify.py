@@ -164,9 +164,7 @@ def _choices(
     """Weigh a scheme's space for every row and bring the result over as plain numbers."""
     alpha = torch.tensor(alphas, dtype=space.target.dtype, device=space.ids.device).unsqueeze(1)
     mixed = weigh(space, alpha)
-    at = mixed.probs.max(
-        dim=1, keepdim=True
-    ).indices  # (R, 1): ids ascend, so the first of equals is the lowest
+    at = mixed.best.unsqueeze(1)  # (R, 1)
     four = torch.stack([mixed.ids.to(alpha.dtype), mixed.probs, space.target, space.draft])  # (4, R, W)
     table = four.gather(2, at.expand(4, -1, -1))[:, :, 0].T.tolist()
     best = [Draw(int(token), *numbers) for token, *numbers in table]

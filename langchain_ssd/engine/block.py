@@ -44,9 +44,13 @@ class RowStore:
     """Buffers for the rows of a step, kept from step to step: fresh memory of this size costs page faults.
 
     Rows are added pass by pass; all that were added can be read as one :class:`Rows` without a copy.
+
+    Args:
+        dtype: float32, or float64 if one of the models is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
         self._buffers: list[Tensor] = []  # logits and probabilities, each (capacity, V)
         self._parts: list[Rows] = []
         self._q: list[Tensor | None] = []
@@ -57,10 +61,10 @@ class RowStore:
         self._parts, self._q, self.count = [], [], 0
 
     def reserve(self, capacity: int, like: Tensor) -> None:
-        """Make room for a step's rows; ``like`` ``(…, V)`` gives width and dtype. Only on an empty store."""
-        if not self._buffers or len(self._buffers[0]) < capacity or self._buffers[0].dtype != _precise(like):
+        """Make room for a step's rows; ``like`` ``(…, V)`` gives the width. Only on an empty store."""
+        if not self._buffers or len(self._buffers[0]) < capacity:
             shape = (capacity, like.shape[-1])
-            self._buffers = [torch.empty(shape, dtype=_precise(like), device=like.device) for _ in range(2)]
+            self._buffers = [torch.empty(shape, dtype=self._dtype, device=like.device) for _ in range(2)]
 
     def add(self, logits: Tensor, sequences: Sequence[Conversation], ahead: Sequence[Sequence[int]]) -> Rows:
         """Process raw logits ``(R, V)`` and keep their rows.
@@ -101,10 +105,6 @@ class RowStore:
             at = torch.tensor(numbers, dtype=torch.long, device=whole.probs.device)
         picked = Rows._make([*(x[at] for x in whole[:-1]), True])
         return picked, None if q is None else q[at]
-
-
-def _precise(like: Tensor) -> torch.dtype:
-    return torch.float64 if like.dtype == torch.float64 else torch.float32
 
 
 def _any_active(sequences: Sequence[Conversation]) -> bool:

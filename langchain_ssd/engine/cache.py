@@ -69,7 +69,8 @@ class SlotLayer(CacheLayerMixin):
         """Make room, keeping what is stored."""
         for name in ("keys", "values"):
             old = getattr(self, name)
-            if old is not None:
+            if old is not None and (old.shape[0] < rows or old.shape[2] < columns):
+                rows, columns = max(rows, old.shape[0]), max(columns, old.shape[2])
                 new = old.new_zeros(rows, old.shape[1], columns, old.shape[3])
                 new[: old.shape[0], :, : old.shape[2]] = old
                 setattr(self, name, new)
@@ -106,9 +107,9 @@ class SlotCache(Cache):
             have_rows = max(rows, 2 * have_rows)
         if columns > have_columns:
             have_columns = -(-max(columns, have_columns * 3 // 2) // _ROUND) * _ROUND
-        self.placement.capacity = (have_rows, have_columns)
-        for layer in self.layers:
+        for layer in self.layers:  # memory may run out in between: what has grown stays, and is not lost
             layer.grow(have_rows, have_columns)
+        self.placement.capacity = (have_rows, have_columns)
 
     def move_row(self, source: int, target: int) -> None:
         """Copy one row over another."""

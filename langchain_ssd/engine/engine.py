@@ -34,8 +34,10 @@ class Engine:
         self._target, self._draft = pair.target.model, pair.draft.model
         self._scheduler: Scheduler[Sequence] = Scheduler(config.max_batch, config.max_queue)
         self._out = Outbox()
-        self._reader = PromptReader(self._target, self._draft, config.prefill_chunk, self._out)
-        self._workspace = Workspace()
+        self._workspace = Workspace.of(self._target, self._draft)
+        self._reader = PromptReader(
+            self._target, self._draft, config.prefill_chunk, self._out, self._workspace.dtype
+        )
         self.steps = 0
 
     def submit(self, request_id: str, request: ChatRequest, now: float) -> Queued:

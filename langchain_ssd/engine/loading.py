@@ -9,12 +9,14 @@ import inspect
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -116,26 +118,32 @@ def _hub_arguments(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _read(spec: ModelSpec, read: Callable[..., Any]) -> Any:
-    """Call a loader of transformers and turn what it raises into one clear line."""
+    """Call a loader of transformers and turn whatever it raises into one clear line."""
     try:
         return read(**_hub_arguments(spec))
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        text = str(error)
-        if "trust_remote_code" in text or "custom code" in text:
-            raise UnsafeModel(
-                f"{_label(spec)} needs code of its own, which is never run; use another model"
-            ) from None
-        if isinstance(error, ImportError):
-            raise ConfigError(
-                f"{_label(spec)} needs a package that is not installed: {_missing(error)}"
-            ) from None
-        if "safetensors" in text and "no file named" in text:
-            raise UnsafeModel(
-                f"{_label(spec)} has no safetensors weights; convert it, pickles are never read"
-            ) from None
-        raise ModelNotFound(
-            f"{_label(spec)} cannot be read; check its name, revision, token, and whether a hub is reachable"
-        ) from None
+    except ConfigError:
+        raise
+    except Exception as error:  # files of a stranger: anything can be wrong with them
+        raise _as_config_error(spec, error) from None
+
+
+def _as_config_error(spec: ModelSpec, error: Exception) -> ConfigError:
+    text, label = str(error), _label(spec)
+    if "trust_remote_code" in text or "custom code" in text:
+        return UnsafeModel(f"{label} needs code of its own, which is never run; use another model")
+    if ("safetensors" in text and "no file named" in text) or isinstance(error, SafetensorError):
+        return UnsafeModel(f"{label} has no readable safetensors weights; convert it, pickles are never read")
+    if isinstance(error, ImportError):
+        return ConfigError(f"{label} needs a package that is not installed: {_missing(error)}")
+    if isinstance(error, torch.OutOfMemoryError):
+        return ConfigError(
+            f"{label} does not fit into the device's memory; quantise it or take a smaller one"
+        )
+    if isinstance(error, OSError):
+        return ModelNotFound(
+            f"{label} cannot be read; check its name, revision, token, and whether a hub is reachable"
+        )
+    return ModelNotFound(f"{label} is damaged, or not a model that transformers can load")
 
 
 def _missing(error: ImportError) -> str:
@@ -181,7 +189,12 @@ def check_files(spec: ModelSpec) -> None:
     if not files:
         raise UnsafeModel(f"{_label(spec)} has no safetensors weights; convert it, pickles are never read")
     for index in folder.glob("*.safetensors.index.json"):
-        wanted = set(json.loads(index.read_text()).get("weight_map", {}).values())
+        try:
+            wanted = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise UnsafeModel(
+                f"the weight index of {_label(spec)} cannot be read; download it again"
+            ) from None
         if not wanted <= files:
             raise UnsafeModel(f"the weight index of {_label(spec)} names files outside its folder")
 
@@ -200,14 +213,32 @@ def load_model(spec: ModelSpec) -> nn.Module:
     if spec.gguf_file:
         options["quantization_config"] = _quantization({"quant_method": "gguf", "dequantize": True})
         options["dtype"] = torch.bfloat16 if spec.dtype == "auto" else options["dtype"]
-    model: nn.Module = _read(
-        spec, lambda **kw: AutoModelForCausalLM.from_pretrained(spec.name, **options, **kw)
-    )
+    model: nn.Module = _read(spec, lambda **kw: _whole_model(spec, {**options, **kw}))
     if spec.adapter:
         model = _with_adapter(model, spec)
     if device != "auto" and spec.quantization is None:
-        model = model.to(device)
+        model = _to(model, device)
     return model.eval().requires_grad_(False)
+
+
+def _whole_model(spec: ModelSpec, options: dict[str, Any]) -> nn.Module:
+    """Load the network, and refuse it if some weights were missing: transformers would make them up."""
+    model, report = AutoModelForCausalLM.from_pretrained(spec.name, output_loading_info=True, **options)
+    if report["missing_keys"] or report.get("mismatched_keys"):
+        raise ModelNotFound(f"weights of {_label(spec)} are missing or do not fit; download it again")
+    whole: nn.Module = model
+    return whole
+
+
+def _to(model: nn.Module, device: str) -> nn.Module:
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError:
+        raise ConfigError("a model does not fit into the device's memory; quantise it") from None
+    except (RuntimeError, AssertionError):
+        raise ConfigError(
+            "the device asked for is not there; set ModelSpec(device=...) to one that is"
+        ) from None
 
 
 def _quantization(settings: dict[str, Any]) -> Any:
@@ -227,8 +258,11 @@ def _with_adapter(model: nn.Module, spec: ModelSpec) -> nn.Module:
         raise ConfigError("an adapter needs peft: pip install 'langchain-ssd[peft]'") from None
     try:
         folder = _adapter_folder(spec)
-        adapted = PeftModel.from_pretrained(model, str(folder))
-    except (OSError, ValueError, RuntimeError):
+        with warnings.catch_warnings():
+            # peft only warns when weights are missing, and goes on with untrained ones: that is no draft.
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, str(folder))
+    except (OSError, ValueError, RuntimeError, UserWarning):
         raise ModelNotFound("the adapter cannot be read; check its name and that it fits the model") from None
     merged: nn.Module = adapted if spec.quantization else adapted.merge_and_unload()
     return merged
@@ -290,7 +324,11 @@ def check_matrix(model: nn.Module, vocab: int) -> None:
 def context_length(config: PretrainedConfig, bound: int | None) -> int:
     """Positions a model can hold."""
     text = config.get_text_config(decoder=True)
-    known = [v for name in _CONTEXT_NAMES if isinstance(v := getattr(text, name, None), int) and v > 0]
+    names: tuple[str, ...] = _CONTEXT_NAMES
+    if "longrope" in str(getattr(text, "rope_parameters", None)):
+        # It changes its frequencies for a whole batch once one row is long: stay where it does not.
+        names = ("original_max_position_embeddings", *names)
+    known = [v for name in names if isinstance(v := getattr(text, name, None), int) and v > 0]
     return min([*known[:1], *([bound] if bound else [])], default=2**31 - 1)
 
 

@@ -21,10 +21,14 @@ class PromptReader:
         draft: the model that proposes.
         chunk: prompt tokens per step and model.
         out: takes the events.
+        dtype: precision of the rows.
     """
 
-    def __init__(self, target: CachedModel, draft: CachedModel, chunk: int, out: Outbox) -> None:
+    def __init__(
+        self, target: CachedModel, draft: CachedModel, chunk: int, out: Outbox, dtype: torch.dtype
+    ) -> None:
         self._target, self._draft, self._chunk, self._out = target, draft, chunk, out
+        self._dtype = dtype
 
     def advance(self, row: int, s: Sequence) -> None:
         """Cache one more chunk for both models; then score some of the prefill, if there is one."""
@@ -47,7 +51,7 @@ class PromptReader:
         for role, (model, tokens) in zip(("target", "draft"), self._sides(s), strict=True):
             at = model.lengths[row]
             logits = model.extend([tokens[at : at + n]], first_row=row)  # (n, V)
-            new = rows(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+            new = rows(logits.to(self._dtype))
             if not bool(new.finite.all()):
                 self._out.fail(s, no_finite(role))
                 return

@@ -7,10 +7,10 @@ as a control token here, also those that are not flagged special.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from ..backend import ChatMessage
@@ -22,6 +22,8 @@ PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ m['role'].capitalize() }}: {{ m['content'] }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+_TAIL = 256  # tokens at the end of a prompt that are searched for an open thinking part
+_BECOMES_CONTROL = "a text would become a control token of the model; remove it"
 _TEXT_ONLY = "{{ messages[0]['content'] }}"
 
 
@@ -50,32 +52,52 @@ class Renderer:
         """Whether the template knows a thinking part."""
         return "</think>" in self._template
 
+    def opens_thinking(self, prompt: Sequence[int]) -> bool:
+        """Whether a prompt (with its prefill) ends inside a thinking part."""
+        tail: str = self.tokenizer.decode(list(prompt[-_TAIL:]), skip_special_tokens=False)
+        return tail.rfind("<think>") > tail.rfind("</think>")
+
     def render(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Ids of the conversation up to where the assistant's new turn begins.
 
         Raises:
             TemplateError: the template refuses these messages.
-            InvalidRequest: a text cannot be encoded without becoming a control token.
+            InvalidRequest: a text would become a control token.
         """
         plain = self._with_system_prompt([_plain(m) for m in messages])
         try:
-            return self._encode(plain, self._template)
-        except jinja2.TemplateError:
+            return self._encode(plain)
+        except TemplateError:
             folded = _fold_system(plain)
-        if folded is None:
-            raise TemplateError("the chat template refuses these messages; check the order of the roles")
-        try:  # templates without a system role (Gemma): put its text before the first user message
-            return self._encode(folded, self._template)
-        except jinja2.TemplateError as error:
-            raise TemplateError(
-                "the chat template refuses these messages; check the order of the roles"
-            ) from error
+            if folded is None:
+                raise
+        # Templates without a system role (Gemma): its text goes before the first user message.
+        return self._encode(folded)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text, without any control token and without an opening one."""
-        return self._encode([{"role": "user", "content": text}], _TEXT_ONLY) if text else []
+        """Ids of plain text, without any control token and without an opening one.
 
-    def _encode(self, messages: list[dict[str, Any]], template: str) -> list[int]:
+        Raises:
+            InvalidRequest: the text would become a control token.
+        """
+        ids = self._apply([{"role": "user", "content": text}], _TEXT_ONLY) if text else []
+        if self.control_ids.intersection(ids):
+            raise InvalidRequest(_BECOMES_CONTROL)
+        return ids
+
+    def _encode(self, messages: list[dict[str, Any]]) -> list[int]:
+        """Render, then check by ids: the control tokens are those of the same conversation about nothing.
+
+        Marking finds typed control tokens; this also finds what only becomes one later, by joining with
+        its neighbour, by normalisation, or as the name of an argument.
+        """
+        ids = self._apply(messages, self._template)
+        skeleton = self._apply([_skeleton(m) for m in messages], self._template)
+        if [i for i in ids if i in self.control_ids] != [i for i in skeleton if i in self.control_ids]:
+            raise InvalidRequest(_BECOMES_CONTROL)
+        return ids
+
+    def _apply(self, messages: list[dict[str, Any]], template: str) -> list[int]:
         try:
             ids: list[int] = self.tokenizer.apply_chat_template(
                 messages,
@@ -85,8 +107,14 @@ class Renderer:
                 return_dict=False,
                 sanitize_control_tokens=True,
             )
-        except (ValueError, TypeError, UnicodeError) as error:
-            raise InvalidRequest("a message cannot be encoded as text; remove unusual characters") from error
+        except Exception as error:  # templates are programs that came with the weights: anything can go wrong
+            if "sanitize" in str(error):
+                raise InvalidRequest(_BECOMES_CONTROL) from None
+            if isinstance(error, UnicodeError) or not _encodable(messages):
+                raise InvalidRequest("a message holds a lone surrogate; send valid Unicode text") from None
+            raise TemplateError(
+                "the chat template refuses these messages; check the order of the roles"
+            ) from None
         return ids
 
     def _with_system_prompt(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -98,20 +126,24 @@ class Renderer:
         return [{"role": "system", "content": self._system_prompt}, *messages]
 
     def turn_end_ids(self) -> set[int]:
-        """Control tokens that the template writes after an assistant's text: they end a turn."""
-        opening = [ChatMessage("user", "a")]
+        """The control token that the template writes after an assistant's text: it ends a turn."""
+        answer = ChatMessage("assistant", "yes")
         try:
-            before = self.render(opening)
-            whole = self.tokenizer.apply_chat_template(
-                self._with_system_prompt([_plain(m) for m in [*opening, ChatMessage("assistant", "b")]]),
-                chat_template=self._template,
-                tokenize=True,
-                return_dict=False,
-            )
-        except (TemplateError, InvalidRequest, jinja2.TemplateError):
+            whole = self._apply([_plain(ChatMessage("user", "a")), _plain(answer)], self._template)
+        except (TemplateError, InvalidRequest):
             return set()
-        after = whole[len(before) :]
+        text = self.encode(answer.content)
+        starts = [i for i in range(len(whole)) if whole[i : i + len(text)] == text]
+        after = whole[starts[-1] + len(text) :] if starts else []
         return {next(i for i in after if i in self.control_ids)} if self.control_ids & set(after) else set()
+
+
+def _encodable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeError:
+        return False
+    return True
 
 
 def _single_template(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -133,6 +165,27 @@ def _plain(message: ChatMessage) -> dict[str, Any]:
     if message.tool_call_id:
         plain["tool_call_id"] = message.tool_call_id
     return plain
+
+
+def _skeleton(message: dict[str, Any]) -> dict[str, Any]:
+    """The same message about nothing: every text of the conversation is an ``x``."""
+    out = {k: v if k == "role" else _nothing(v) for k, v in message.items() if k != "tool_calls"}
+    if "tool_calls" in message:
+        out["tool_calls"] = [
+            {**call, "id": "x", "function": _nothing(call.get("function", {}))}
+            for call in message["tool_calls"]
+        ]
+    return out
+
+
+def _nothing(value: Any) -> Any:
+    """Texts and names of arguments replaced; blank texts stay, as templates test for them."""
+    if isinstance(value, str):
+        return "x" if value.strip() else value
+    if isinstance(value, dict):
+        known = value.keys() <= {"name", "arguments", "description", "parameters"}
+        return {k if known else f"x{i}": _nothing(v) for i, (k, v) in enumerate(value.items())}
+    return [_nothing(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]] | None:

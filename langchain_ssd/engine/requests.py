@@ -40,8 +40,10 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
     """
     _check(request)
     prefill = pair.target.renderer.encode(request.prefill)
-    target = pair.target.renderer.render(request.messages) + prefill
-    draft = pair.draft.renderer.render(request.messages) + prefill
+    prompts = [side.renderer.render(request.messages) for side in (pair.target, pair.draft)]
+    if not all(prompts):
+        raise InvalidRequest("the chat template renders nothing for these messages")
+    target, draft = (prompt + prefill for prompt in prompts)
     room = _room(pair, len(target), len(draft), request.sampling.max_tokens)
     sampling, safety = request.sampling, request.safety
     rule = SamplingRule(sampling.temperature, sampling.top_k, sampling.top_p)
@@ -60,7 +62,7 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
         refusal=make_refusal(safety, request.refusal),
         rule=rule,
         settings=make_settings(safety, rule),
-        text=_text_stream(pair, request, prefill),
+        text=_text_stream(pair, request, target, prefill),
         penalties=Penalties(sampling, target[:answer_starts], prefill, pair.vocab_size),
         calibrated=safety.monitor == "sequential" and safety.sequential.calibrated,
         prompt_tokens=len(target),
@@ -70,6 +72,8 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
 def _check(request: ChatRequest) -> None:
     if not any(m.content.strip() for m in request.messages):
         raise InvalidRequest("the conversation is empty; send at least one message with text")
+    if request.tools:
+        raise InvalidRequest("this version cannot call tools; send the request without them")
     texts = [request.prefill, *(m.content for m in request.messages)]
     for text in texts:
         try:
@@ -86,8 +90,6 @@ def _room(pair: Pair, target: int, draft: int, wanted: int | None) -> int:
     """Tokens that may be emitted: no model is ever run beyond its context."""
     limits = (pair.target.model.max_positions, pair.draft.model.max_positions)
     room = min(limits[0] - target, limits[1] - draft)
-    if not target or not draft:
-        raise InvalidRequest("the chat template renders nothing for these messages")
     if room < 1:
         raise ContextOverflow(
             f"the prompt has {target} tokens for the target (context {limits[0]}) and {draft} for the draft "
@@ -96,9 +98,9 @@ def _room(pair: Pair, target: int, draft: int, wanted: int | None) -> int:
     return room if wanted is None else min(room, wanted)
 
 
-def _text_stream(pair: Pair, request: ChatRequest, prefill: list[int]) -> TextStream:
+def _text_stream(pair: Pair, request: ChatRequest, prompt: list[int], prefill: list[int]) -> TextStream:
     thinks = pair.target.renderer.thinks
-    opened = thinks and request.prefill.rstrip().endswith("<think>")
+    opened = thinks and pair.target.renderer.opens_thinking(prompt)
     return TextStream(
         TokenDecoder(pair.decode, prefill),
         request.sampling.stop,

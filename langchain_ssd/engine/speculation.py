@@ -8,8 +8,10 @@ one position more: its row is kept, and the next block's first proposal is check
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,10 +26,18 @@ from .sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Buffers that outlive a step: the draft's rows and the target's."""
+    """Buffers that outlive a step: the draft's rows and the target's, in one precision for both models."""
 
-    draft: RowStore = field(default_factory=RowStore)
-    target: RowStore = field(default_factory=RowStore)
+    dtype: torch.dtype
+    draft: RowStore
+    target: RowStore
+
+    @classmethod
+    def of(cls, target: CachedModel, draft: CachedModel) -> Workspace:
+        """Float64 if either model is, else float32."""
+        precise = torch.float64 in (target.dtype, draft.dtype)
+        dtype = torch.float64 if precise else torch.float32
+        return cls(dtype, RowStore(dtype), RowStore(dtype))
 
 
 class Speculation:
@@ -58,11 +68,20 @@ class Speculation:
         """Draft, verify, emit, rewind."""
         for turn in range(max((b.size for b in self._blocks), default=0)):
             growing = [b for b in self._blocks if b.open and turn < b.size]
-            if growing:
-                self._propose(growing)
+            self._closed(self._propose, growing)
             if turn == 0:
-                self._check_bonus([b for b in growing if b.open and b.sequence.bonus is not None])
-        self._verify([b for b in self._blocks if b.open and b.unchecked])
+                waiting = [b for b in growing if b.open and b.sequence.bonus is not None]
+                self._closed(self._check_bonus, waiting)
+        self._closed(self._verify, [b for b in self._blocks if b.open and b.unchecked])
+
+    def _closed(self, work: Callable[[list[Block]], None], blocks: list[Block]) -> None:
+        """Fail closed: what raises ends every request that took part in it, and no other."""
+        try:
+            if blocks:
+                work(blocks)
+        except Exception as error:
+            for b in blocks:
+                self._fail(b, error)
 
     def _propose(self, blocks: list[Block]) -> None:
         """One draft pass: every block that still grows gets its next proposal."""
@@ -81,22 +100,19 @@ class Speculation:
             b.proposals.append(token)
             b.drafted.append(number)
             if not ok:
-                self._fail(b, "draft")
+                self._fail(b, no_finite("draft"))
 
     def _check_bonus(self, blocks: list[Block]) -> None:
         """Hold first proposals against rows the target has already made: no target pass is needed."""
         kept = [b.sequence.bonus for b in blocks]
         for b in blocks:
             b.sequence.bonus = None
-        if blocks:
-            self._judge(blocks, torch.stack([row for row in kept if row is not None]), range(len(blocks)), 1)
+        self._judge(blocks, torch.stack([row for row in kept if row is not None]), range(len(blocks)), 1)
         for b in blocks:
             b.checked = 1
 
     def _verify(self, blocks: list[Block]) -> None:
         """One target pass over everything proposed, then the walks."""
-        if not blocks:
-            return
         logits, ends = extend(self._target, blocks, [b.sequence.target_tokens for b in blocks])
         for b in blocks:
             b.sequence.tally.target_passes += 1
@@ -136,12 +152,13 @@ class Speculation:
         for n, b in enumerate(blocks):
             here = [row for row, owner in enumerate(owners) if owner == n]
             if all(finite[row] for row in here):
-                self._walk(b, scored, here)
+                self._closed(partial(self._walk, scored=scored, here=here), [b])
             else:
-                self._fail(b, "target")
+                self._fail(b, no_finite("target"))
 
-    def _walk(self, block: Block, scored: Scored, here: list[int]) -> None:
+    def _walk(self, blocks: list[Block], scored: Scored, here: list[int]) -> None:
         """Emit one block's tokens, then rewind both caches to what was accepted."""
+        (block,) = blocks
         s, accepted = block.sequence, True
         for step in walk(scored, here, block.unchecked[: len(here)], s.monitor, s.refusal, s.seed):
             if isinstance(step, Refusal):
@@ -157,9 +174,9 @@ class Speculation:
             known = len(tokens) if accepted else len(tokens) - 1
             model.rewind(block.row, min(model.lengths[block.row], known))
 
-    def _fail(self, block: Block, role: str) -> None:
+    def _fail(self, block: Block, error: Exception) -> None:
         block.open = False
-        self._out.fail(block.sequence, no_finite(role))
+        self._out.fail(block.sequence, error)
 
 
 def _coin(block: Block) -> float:

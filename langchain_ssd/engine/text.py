@@ -32,21 +32,35 @@ class TokenDecoder:
         self._known = len(self._window)
         self._known_text = decode(self._window) if self._window else ""
 
+    @property
+    def pending(self) -> int:
+        """Tokens at the end whose character is unfinished."""
+        return len(self._window) - self._known
+
     def push(self, token: int) -> str:
         """The text this token completes; empty while a character is unfinished."""
         self._window.append(token)
         text = self._decode(self._window)
-        pending = len(self._window) - self._known
-        if text.endswith("\ufffd") and pending < _MAX_PENDING:
+        if not text.endswith("\ufffd"):
+            return self._advance(text, 0)
+        if self.pending <= _MAX_PENDING:
             return ""
+        # So many tokens are no unfinished character; only the last three can still begin one.
+        return self._advance(self._decode(self._window[:-3]), 3)
+
+    def _advance(self, text: str, keep: int) -> str:
+        """Take over ``text`` as known; the last ``keep`` tokens stay pending."""
         piece = text[len(self._known_text) :]
-        self._window = self._window[self._known :]
-        self._known, self._known_text = len(self._window), self._decode(self._window)
+        known = len(self._window) - keep
+        if piece:  # without text (a control token) the window must go on beginning with a visible token
+            self._window = self._window[self._known :]
+            known -= self._known
+        self._known, self._known_text = known, self._decode(self._window[:known])
         return piece
 
     def flush(self) -> str:
         """What is left at the end of the answer: an unfinished character becomes U+FFFD."""
-        if len(self._window) == self._known:
+        if not self.pending:
             return ""
         return self._decode(self._window)[len(self._known_text) :]
 
@@ -65,9 +79,9 @@ class StopMatcher:
         start = self.length - len(self._tail)  # offset of the tail
         text = self._tail + piece
         self.length += len(piece)
-        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
-        if found:
-            self.safe = start + min(found)
+        found = [(text.find(stop) + len(stop), text.find(stop)) for stop in self._stops if stop in text]
+        if found:  # the one that was complete first, so that the cut into pieces does not matter
+            self.safe = start + min(found)[1]
             return self.safe
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._tail = text[len(text) - keep :]
@@ -117,6 +131,11 @@ class ThinkingSplitter:
         shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return [(shown, True)] if shown else []
 
+    @property
+    def holding(self) -> bool:
+        """Whether text waits that may be half a tag."""
+        return bool(self._held)
+
     def flush(self) -> list[tuple[str, bool]]:
         """What waits at the end."""
         held, self._held = self._held, ""
@@ -155,6 +174,7 @@ class TextStream:
         self._decoder, self._stop, self._hold_back = decoder, StopMatcher(stops), hold_back
         self._thinking, self._include_thinking = thinking, include_thinking
         self._waiting: deque[_Waiting] = deque()
+        self._half_tags: list[tuple[MakeToken, list[tuple[str, bool]]]] = []
         self.thinking_tokens = 0
 
     def push(self, index: int, token_id: int, make: MakeToken) -> bool:
@@ -185,10 +205,10 @@ class TextStream:
             emitted: tokens emitted so far.
             cleared: leading tokens whose risk question is settled.
         """
-        limit = self._limit(emitted, cleared)
+        limit = min(self._limit(emitted, cleared), emitted - self._decoder.pending)
         out: list[Token] = []
         while self._waiting and self._waiting[0].index < limit and self._waiting[0].end <= self._stop.safe:
-            out += self._events(self._waiting.popleft())
+            out += self._split(self._waiting.popleft())
         return out
 
     def _limit(self, emitted: int, cleared: int) -> int:
@@ -202,19 +222,25 @@ class TextStream:
         """Everything left, at the normal end of an answer."""
         if self._waiting and not stopped:
             self._waiting[-1].text += self._decoder.flush()
-        out = [token for waiting in self._waiting for token in self._events(waiting)]
-        rest = self._thinking.flush()
-        if rest and self._waiting:
-            out += self._pieces(self._waiting[-1].make, rest)
+        out = [token for waiting in self._waiting for token in self._split(waiting)]
         self._waiting.clear()
+        if self._half_tags:
+            self._half_tags[-1][1].extend(self._thinking.flush())
+        return out + self._report_half_tags()
+
+    def _split(self, waiting: _Waiting) -> list[Token]:
+        """Tell thinking from answer; a token that may hold half a tag is reported once that is known."""
+        self._half_tags.append((waiting.make, self._thinking.push(waiting.text)))
+        return [] if self._thinking.holding else self._report_half_tags()
+
+    def _report_half_tags(self) -> list[Token]:
+        out = [token for make, pieces in self._half_tags for token in self._events(make, pieces)]
+        self._half_tags.clear()
         return out
 
-    def _events(self, waiting: _Waiting) -> list[Token]:
-        return self._pieces(waiting.make, self._thinking.push(waiting.text))
-
-    def _pieces(self, make: MakeToken, pieces: list[tuple[str, bool]]) -> list[Token]:
-        """One event per kind of text; a token that only waits for a tag is reported without text."""
-        thought = bool(pieces and pieces[0][1])
+    def _events(self, make: MakeToken, pieces: list[tuple[str, bool]]) -> list[Token]:
+        """One event per kind of text; a token without any is reported as well."""
+        thought = any(is_thought for _, is_thought in pieces)
         self.thinking_tokens += thought
         shown = [make(text, kind) for text, kind in pieces if not kind or self._include_thinking]
         return shown or [make("", thought)]

@@ -19,6 +19,7 @@ class ToyModel:
         table = torch.randn(V, V, V, generator=generator, dtype=torch.float64) * noise
         self.table = table if base is None else base + table
         self.max_positions = 1000
+        self.dtype = torch.float64
         self.lengths: list[int] = []
         self._held: list[list[int]] = []
 
