@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 
 from langchain_ssd.backend import ChatMessage, ChatRequest
-from langchain_ssd.config import Sampling, SSDConfig
+from langchain_ssd.config import SSDConfig
 from langchain_ssd.engine.engine import Engine
-from langchain_ssd.engine.requests import open_sequence
 from langchain_ssd.errors import ContextOverflow, InvalidRequest, Overloaded, SSDError, TemplateError
-from langchain_ssd.events import Finished, Token
 from langchain_ssd.testing.byte_tokenizer import TEMPLATE
 
-from .engine_helpers import SHOWN, answer, drain, ended, failed, make, request, token_ids
+from .engine_helpers import answer, drain, ended, failed, make, request, token_ids
 
 user = ChatMessage("user", "hi")
 
@@ -227,65 +225,3 @@ def test_closing_drops_everything() -> None:
     assert not engine.busy
     assert pair.target.model.lengths == []
     engine.close()
-
-
-# ── what is shown ────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_thousand_stop_strings_are_refused_where_they_are_typed() -> None:
-    with pytest.raises(ValueError, match="64"):
-        Sampling(stop=tuple(str(i) for i in range(1000)))
-    events = answer(make()[0], request(stop=[f"{i}{i}{i}{i}" for i in range(64)]))
-    assert ended(events).finish_reason == "length"
-
-
-def test_a_stop_string_ends_the_answer_in_front_of_it() -> None:
-    whole = "".join(e.text for e in answer(make()[0], request(max_tokens=30)) if isinstance(e, Token))
-    stop = next(whole[i : i + 2] for i in range(6, len(whole) - 1) if "\ufffd" not in whole[i : i + 2])
-    events = answer(make()[0], request(max_tokens=30, stop=[stop]))
-    assert ended(events).finish_reason == "stop"
-    assert "".join(e.text for e in events if isinstance(e, Token)) == whole[: whole.index(stop)]
-
-
-REASONING = TEMPLATE.replace("{{ '<|assistant|>' }}", "{{ '<|assistant|><think>\n' }}{# </think> #}")
-
-
-@pytest.mark.parametrize(
-    ("prefill", "shown"),
-    [("", "Hi"), ("<think>\n", "Hi"), ("Sure. ", "Hi"), ("Sure.</think>", "plan</think>Hi")],
-)
-def test_thinking_that_the_prompt_opened_is_not_the_answer(prefill: str, shown: str) -> None:
-    """Templates of reasoning models write the opening tag themselves."""
-    _, pair = make()
-    pair.target.renderer._template = REASONING
-    sequence = open_sequence(pair, "a", request(prefill=prefill), 0.0)
-    out: list[Token] = []
-    for i, token in enumerate(pair.target.renderer.encode("plan</think>Hi")):
-        assert not sequence.text.push(i, token, lambda text, thought, i=i: Token(i, 0, text, thought))
-        out += sequence.text.release(i + 1, i + 1)
-    out += sequence.text.finish(False)
-    assert "".join(e.text for e in out) == shown
-
-
-def test_a_refusal_shows_nothing_that_was_held() -> None:
-    """A low bar for refusing: whatever was emitted before it must not leave the engine."""
-    safety = SSDConfig(theta=1.0, theta_decay=0.0, bin_size=4, alpha_safety=0.0)
-    engine, _ = make(divergence=0.9)
-    asked = request(max_tokens=60, safety=safety)
-    events = answer(engine, ChatRequest(asked.messages, sampling=asked.sampling, safety=safety))
-    assert ended(events).finish_reason == "refusal"
-    assert token_ids(events) == []
-    shown = answer(engine, request(max_tokens=60, safety=safety.model_copy(update={"hold_back": "none"})))
-    assert ended(shown).finish_reason == "refusal"
-    assert len(token_ids(shown)) == ended(shown).completion_tokens - 1
-
-
-def test_every_request_has_exactly_one_last_event() -> None:
-    engine, _ = make(max_batch=3)
-    for i in range(9):
-        engine.submit(str(i), request("x" * i + "y", max_tokens=i + 1, safety=SHOWN), 0.0)
-    events = drain(engine)
-    assert len(events) == 9
-    for i in range(9):
-        assert isinstance(events[str(i)][-1], Finished)
-        assert ended(events[str(i)]).completion_tokens == i + 1

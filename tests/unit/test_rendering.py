@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, normalizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from langchain_ssd.backend import ChatMessage
 from langchain_ssd.config import ModelSpec
@@ -98,6 +101,20 @@ def test_control_tokens_as_argument_names_stay_text() -> None:
     except InvalidRequest:
         return  # refusing is safe too
     assert control(r, ids) == [USER, END, ASSISTANT, END, USER, END, ASSISTANT]
+
+
+def test_templates_may_check_the_ids_of_tool_calls() -> None:
+    """Mistral's wants nine letters or digits: what is checked in its place must not look different."""
+    check = (
+        "{% if m['tool_call_id'] and m['tool_call_id'] | length != 9 %}{{ raise_exception('id') }}{% endif %}"
+    )
+    r = renderer(TOOL_TEMPLATE.replace("{% if m['name'] %}", check + "{% if m['name'] %}"))
+    messages = [
+        ChatMessage("user", "q"),
+        ChatMessage("assistant", "", tool_calls=({**call("f", {"a": 1}), "id": "abcdefghi"},)),
+        ChatMessage("tool", "r", tool_call_id="abcdefghi"),
+    ]
+    assert control(r, r.render(messages)) == [USER, END, ASSISTANT, END, USER, END, ASSISTANT]
 
 
 def test_added_tokens_that_are_not_special_stay_text_too() -> None:
@@ -266,6 +283,20 @@ def test_the_token_behind_an_answer_ends_a_turn(template: str) -> None:
 def test_an_empty_thinking_part_does_not_end_a_turn() -> None:
     """Qwen 3 writes one in front of the last answer; its opening tag is an added token."""
     assert renderer(THINKING_TEMPLATE, ("<think>", "</think>")).turn_end_ids() == {END}
+
+
+def test_the_end_is_found_where_a_space_joins_the_answer() -> None:
+    """In ``assistant: yes`` the space belongs to the answer's first token, which then has another id."""
+    alphabet = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges = [(a, b) for word in ("yes", "no", "b", "c") for a, b in pairwise(["Ġ", *word]) if a == "Ġ"]
+    vocab = {**alphabet, **{a + b: 256 + i for i, (a, b) in enumerate(merges)}}
+    raw = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    raw.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>")
+    tokenizer.chat_template = OTHER_TEMPLATE
+    r = Renderer(tokenizer, ModelSpec(name="tiny"))
+    assert r.turn_end_ids() == {tokenizer.convert_tokens_to_ids("<|end|>")}
 
 
 @pytest.mark.parametrize(
