@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+
+from langchain_ssd.worker.child import MALLOC
 
 NAMES = {
     "composite": "composite of 64 pairs of rows against one target forward",
@@ -25,7 +28,11 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], help="which (default: all)")
-    for name in parser.parse_args().names or NAMES:
+    names = parser.parse_args().names or NAMES
+    if not MALLOC.items() <= os.environ.items():  # the engine is measured in the memory it has in the worker
+        environment = {**os.environ, **MALLOC}
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *names], environment)
+    for name in names:
         importlib.import_module(f"benchmarks.{name}").main()
 
 

@@ -50,7 +50,10 @@ class PrefillScored(Event):
 
 @dataclass(frozen=True, slots=True)
 class Token(Event):
-    """One released token. Probabilities are at temperature 1; entropies and divergences in nats."""
+    """One released token; entropies and divergences in nats.
+
+    ``p_target`` and ``p_draft`` are at temperature 1, ``p_composite`` is what the token was drawn with.
+    """
 
     kind: ClassVar[str] = "token"
     index: int = 0

@@ -44,11 +44,15 @@ class CallSettings(Settings):
             )
         given = {name: value for name, value in options.items() if value is not None}
         changed = self._merged(given)
-        if locked and (changed.safety, changed.refusal) != (self.safety, self.refusal):
+        if locked and changed._locked() != self._locked():  # noqa: SLF001 - another value of this class
             raise SafetyLocked(
                 "this model's safety settings are locked; build another ChatSSD to use other settings"
             )
         return changed
+
+    def _locked(self) -> tuple[object, ...]:
+        """What a lock protects; a bias on both models' rows would make them agree, and the monitor blind."""
+        return self.safety, self.refusal, self.sampling.logit_bias
 
     def _merged(self, given: Mapping[str, Any]) -> CallSettings:
         sampling = {name: value for name, value in given.items() if name in SAMPLING_NAMES}

@@ -61,6 +61,13 @@ def rows(logits: Tensor, probs: Tensor | None = None) -> Rows:
     return Rows(logits, probs, maxima, at, best_prob, log_z, best_prob > 0)
 
 
+def on_device(rows: Rows, device: torch.device) -> Rows:
+    """The same rows on another device; nothing is copied if they are there."""
+    if rows.probs.device == device:
+        return rows
+    return Rows._make([*(x.to(device) for x in rows[:-1]), rows.exact])
+
+
 def features(target: Rows, draft: Rows) -> Features:
     """What the two rows say, whatever the mode, the temperature or the proposal.
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from ..decoding.evidence import Rows, rows
+from ..decoding.evidence import Rows, on_device, rows
 from .models import CachedModel
 from .sequence import Sequence as Conversation
 
@@ -89,8 +89,13 @@ class RowStore:
         """Remember what proposals were drawn from the rows added last; ``None`` if all were greedy."""
         self._q[-1] = q
 
-    def read(self, numbers: Sequence[int]) -> tuple[Rows, Tensor | None]:
-        """Rows by ascending number, and their ``q`` if any of the step's proposals was sampled."""
+    def read(self, numbers: Sequence[int], device: torch.device) -> tuple[Rows, Tensor | None]:
+        """Rows by ascending number, and their ``q`` if any of the step's proposals was sampled.
+
+        Args:
+            numbers: which rows.
+            device: where they are wanted; the two models may sit on different ones.
+        """
         small = [
             torch.cat(x) if len(x) > 1 else x[0] for x in zip(*(p[2:7] for p in self._parts), strict=True)
         ]
@@ -103,8 +108,8 @@ class RowStore:
             at: slice | Tensor = slice(numbers[0], numbers[-1] + 1)
         else:
             at = torch.tensor(numbers, dtype=torch.long, device=whole.probs.device)
-        picked = Rows._make([*(x[at] for x in whole[:-1]), True])
-        return picked, None if q is None else q[at]
+        picked = on_device(Rows._make([*(x[at] for x in whole[:-1]), True]), device)
+        return picked, None if q is None else q[at].to(device)
 
 
 def _any_active(sequences: Sequence[Conversation]) -> bool:

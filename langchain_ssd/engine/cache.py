@@ -62,7 +62,8 @@ class SlotLayer(CacheLayerMixin):
         if at.uniform is not None:
             view[:, :, at.uniform : at.uniform + states.shape[2]] = states
         else:
-            view[at.lanes, :, at.columns] = states.transpose(1, 2)  # (B, W) pairs of row and column
+            lanes, columns = at.lanes.to(store.device), at.columns.to(store.device)
+            view[lanes, :, columns] = states.transpose(1, 2)  # (B, W) pairs of row and column
         return view[:, :, : at.width]
 
     def grow(self, rows: int, columns: int) -> None:
@@ -111,15 +112,22 @@ class SlotCache(Cache):
             layer.grow(have_rows, have_columns)
         self.placement.capacity = (have_rows, have_columns)
 
+    def drop(self) -> None:
+        """Give all memory back; the next write allocates anew."""
+        self.placement.capacity = (0, 0)
+        for layer in self.layers:
+            layer.keys = layer.values = None
+            layer.is_initialized = False
+
     def move_row(self, source: int, target: int) -> None:
-        """Copy one row over another."""
+        """Copy one row over another; a row that was never written has no storage yet."""
         for store in self._stores():
-            store[target] = store[source]
+            store[target] = store[source] if source < len(store) else 0
 
     def clear_row(self, row: int) -> None:
         """Forget a row's content: the next request must find nothing of this one."""
         for store in self._stores():
-            store[row] = 0
+            store[row : row + 1] = 0
 
     def pick_columns(self, row: int, start: int, picked: list[int]) -> None:
         """Compact a row: the columns ``picked`` become ``start, start + 1, …`` (a path through a tree)."""

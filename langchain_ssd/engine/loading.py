@@ -28,6 +28,7 @@ from transformers import (
 from transformers.cache_utils import DynamicCache
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from ..backend import ChatMessage
 from ..config import EngineConfig, ModelSpec
 from ..errors import (
     ConfigError,
@@ -73,6 +74,8 @@ def load_pair(target: ModelSpec, draft: ModelSpec, config: EngineConfig, progres
     tokenizers = {role: load_tokenizer(spec) for role, spec in specs.items()}
     vocab = compare_vocabularies(tokenizers["target"], tokenizers["draft"])
     renderers = {role: Renderer(tokenizers[role], spec) for role, spec in specs.items()}
+    for renderer in renderers.values():
+        renderer.render([ChatMessage("user", "a")])  # a broken template fails here, not at every request
     progress("loading the target", 0.1)
     models = {"target": load_model(target)}
     progress("loading the draft", 0.6)
@@ -147,7 +150,7 @@ def _as_config_error(spec: ModelSpec, error: Exception) -> ConfigError:
 
 
 def _missing(error: ImportError) -> str:
-    match = re.search(r"pip install [\w\-\[\]]+", str(error))
+    match = re.search(r"pip install (?:-U )?[\w\-\[\]]+", str(error))
     return match.group(0) if match else (error.name or "see its model card")
 
 
@@ -216,7 +219,7 @@ def load_model(spec: ModelSpec) -> nn.Module:
     model: nn.Module = _read(spec, lambda **kw: _whole_model(spec, {**options, **kw}))
     if spec.adapter:
         model = _with_adapter(model, spec)
-    if device != "auto" and spec.quantization is None:
+    if device != "auto" and not _quantised(model, spec):
         model = _to(model, device)
     return model.eval().requires_grad_(False)
 
@@ -228,6 +231,11 @@ def _whole_model(spec: ModelSpec, options: dict[str, Any]) -> nn.Module:
         raise ModelNotFound(f"weights of {_label(spec)} are missing or do not fit; download it again")
     whole: nn.Module = model
     return whole
+
+
+def _quantised(model: nn.Module, spec: ModelSpec) -> bool:
+    """Asked for here, or brought by the checkpoint; such weights stay where they were loaded."""
+    return spec.quantization is not None or bool(getattr(model, "is_quantized", False))
 
 
 def _to(model: nn.Module, device: str) -> nn.Module:
@@ -264,7 +272,8 @@ def _with_adapter(model: nn.Module, spec: ModelSpec) -> nn.Module:
             adapted = PeftModel.from_pretrained(model, str(folder))
     except (OSError, ValueError, RuntimeError, UserWarning):
         raise ModelNotFound("the adapter cannot be read; check its name and that it fits the model") from None
-    merged: nn.Module = adapted if spec.quantization else adapted.merge_and_unload()
+    can_merge = hasattr(adapted, "merge_and_unload") and not _quantised(model, spec)
+    merged: nn.Module = adapted.merge_and_unload() if can_merge else adapted
     return merged
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnsupportedModel
+from ..errors import ConfigError, UnsupportedModel
 from .cache import SlotCache
 
 Parents = Sequence[int]  # index of each new token's parent among the new tokens, -1 for the prefix
@@ -50,7 +50,6 @@ class CachedModel:
         """Open a row for a new sequence; rows are always 0 to n - 1."""
         self.lengths.append(0)
         self._bases.append(0)
-        self.cache.reserve(len(self.lengths), 1)
         return len(self.lengths) - 1
 
     @torch.inference_mode()
@@ -63,6 +62,8 @@ class CachedModel:
         for values in (self.lengths, self._bases):
             values[row] = values[last]
             values.pop()
+        if not self.lengths:
+            self.cache.drop()  # one long conversation must not widen the caches for ever
 
     def rewind(self, row: int, length: int) -> None:
         """Forget everything from ``length`` on."""
@@ -223,6 +224,10 @@ def check_rewind(model: CachedModel) -> None:
         model.rewind(1, 1)
         cached = model.extend([tokens[half:], tokens[1:half]]).float()  # rows of row 0, then of row 1
         model.leave(0), model.leave(0)
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            "there is no memory left for caches; quantise a model or take a smaller one"
+        ) from None
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise refusal from error
     expected = torch.cat([plain[half:], plain[1:half]])

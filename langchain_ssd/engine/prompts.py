@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..decoding.evidence import rows
+from ..decoding.evidence import Rows, on_device, rows
 from ..decoding.verify import score
 from .models import CachedModel
 from .outbox import Outbox, no_finite
@@ -47,7 +47,7 @@ class PromptReader:
     def _score_prefill(self, row: int, s: Sequence) -> None:
         """Show the monitor the n rows that predict the next n prefilled tokens; nothing is drawn."""
         n = min(_SCORED_AT_ONCE, len(s.prefill) - s.scored_prefill)
-        pair = []
+        pair: list[Rows] = []
         for role, (model, tokens) in zip(("target", "draft"), self._sides(s), strict=True):
             at = model.lengths[row]
             logits = model.extend([tokens[at : at + n]], first_row=row)  # (n, V)
@@ -55,7 +55,7 @@ class PromptReader:
             if not bool(new.finite.all()):
                 self._out.fail(s, no_finite(role))
                 return
-            pair.append(new)
+            pair.append(on_device(new, pair[0].probs.device) if pair else new)
         positions = range(s.scored_prefill, s.scored_prefill + n)
         # Sampled rows want some q; it is never drawn from here.
         scored = score(pair[0], pair[1], pair[1].probs, [s.row_settings()] * n, positions)

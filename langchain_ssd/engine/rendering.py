@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -22,7 +23,7 @@ PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ m['role'].capitalize() }}: {{ m['content'] }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-_TAIL = 256  # tokens at the end of a prompt that are searched for an open thinking part
+_TAIL = 16  # tokens at the end of a prompt that hold an opening tag, if the template wrote one
 _BECOMES_CONTROL = "a text would become a control token of the model; remove it"
 _TEXT_ONLY = "{{ messages[0]['content'] }}"
 
@@ -52,10 +53,12 @@ class Renderer:
         """Whether the template knows a thinking part."""
         return "</think>" in self._template
 
-    def opens_thinking(self, prompt: Sequence[int]) -> bool:
-        """Whether a prompt (with its prefill) ends inside a thinking part."""
+    def opens_thinking(self, prompt: Sequence[int], prefill: str) -> bool:
+        """Whether the answer goes on inside a thinking part that the template or the prefill opened."""
+        if not self.thinks or "</think>" in prefill:
+            return False
         tail: str = self.tokenizer.decode(list(prompt[-_TAIL:]), skip_special_tokens=False)
-        return tail.rfind("<think>") > tail.rfind("</think>")
+        return tail.rstrip().endswith("<think>") or prefill.lstrip().startswith("<think>")
 
     def render(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Ids of the conversation up to where the assistant's new turn begins.
@@ -127,15 +130,19 @@ class Renderer:
 
     def turn_end_ids(self) -> set[int]:
         """The control token that the template writes after an assistant's text: it ends a turn."""
-        answer = ChatMessage("assistant", "yes")
         try:
-            whole = self._apply([_plain(ChatMessage("user", "a")), _plain(answer)], self._template)
+            yes, no = (
+                self._apply(
+                    [_plain(ChatMessage("user", "a")), _plain(ChatMessage("assistant", text))], self._template
+                )
+                for text in ("yes", "no")
+            )
         except (TemplateError, InvalidRequest):
             return set()
-        text = self.encode(answer.content)
-        starts = [i for i in range(len(whole)) if whole[i : i + len(text)] == text]
-        after = whole[starts[-1] + len(text) :] if starts else []
-        return {next(i for i in after if i in self.control_ids)} if self.control_ids & set(after) else set()
+        # What follows the answer is what both renderings end with.
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(yes), reversed(no), strict=False))
+        suffix = [token for token, _ in same][::-1]
+        return set([i for i in suffix if i in self.control_ids][:1])
 
 
 def _encodable(value: Any) -> bool:
@@ -172,16 +179,16 @@ def _skeleton(message: dict[str, Any]) -> dict[str, Any]:
     out = {k: v if k == "role" else _nothing(v) for k, v in message.items() if k != "tool_calls"}
     if "tool_calls" in message:
         out["tool_calls"] = [
-            {**call, "id": "x", "function": _nothing(call.get("function", {}))}
+            {**call, "id": _nothing(call.get("id", "")), "function": _nothing(call.get("function", {}))}
             for call in message["tool_calls"]
         ]
     return out
 
 
 def _nothing(value: Any) -> Any:
-    """Texts and names of arguments replaced; blank texts stay, as templates test for them."""
+    """Texts and names of arguments replaced; blank texts and lengths stay, as templates test for them."""
     if isinstance(value, str):
-        return "x" if value.strip() else value
+        return "x" * len(value) if value.strip() else value
     if isinstance(value, dict):
         known = value.keys() <= {"name", "arguments", "description", "parameters"}
         return {k if known else f"x{i}": _nothing(v) for i, (k, v) in enumerate(value.items())}

@@ -62,7 +62,7 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
         refusal=make_refusal(safety, request.refusal),
         rule=rule,
         settings=make_settings(safety, rule),
-        text=_text_stream(pair, request, target, prefill),
+        text=_text_stream(pair, request, prompts[0], prefill),
         penalties=Penalties(sampling, target[:answer_starts], prefill, pair.vocab_size),
         calibrated=safety.monitor == "sequential" and safety.sequential.calibrated,
         prompt_tokens=len(target),
@@ -100,7 +100,7 @@ def _room(pair: Pair, target: int, draft: int, wanted: int | None) -> int:
 
 def _text_stream(pair: Pair, request: ChatRequest, prompt: list[int], prefill: list[int]) -> TextStream:
     thinks = pair.target.renderer.thinks
-    opened = thinks and pair.target.renderer.opens_thinking(prompt)
+    opened = pair.target.renderer.opens_thinking(prompt, request.prefill)
     return TextStream(
         TokenDecoder(pair.decode, prefill),
         request.sampling.stop,

@@ -42,7 +42,8 @@ class Scheduler(Generic[S]):
         Raises:
             Overloaded: the queue is full; nothing is left behind.
         """
-        if len(self.waiting) >= self.max_queue:
+        free = self.max_batch - len(self.running)
+        if len(self.waiting) >= self.max_queue + free:
             raise Overloaded(f"{self.max_queue} requests are waiting already; try again later")
         self.waiting.append(sequence)
 

@@ -147,7 +147,7 @@ class Speculation:
         per_block = [b.sequence.row_settings() for b in blocks]
         settings = [per_block[n] for n in owners]
         positions = [s.position + i for s, i in zip(sequences, depths, strict=True)]
-        scored = score(p_target, *self._drafted.read(numbers), settings, positions)
+        scored = score(p_target, *self._drafted.read(numbers, p_target.probs.device), settings, positions)
         finite = p_target.finite.tolist()
         for n, b in enumerate(blocks):
             here = [row for row, owner in enumerate(owners) if owner == n]

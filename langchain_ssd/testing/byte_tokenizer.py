@@ -5,7 +5,7 @@ from __future__ import annotations
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-CONTROL_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+CONTROL_TOKENS = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 
 #: Writes ``<|role|>text<|end|>`` for every message.
 TEMPLATE = (
@@ -21,7 +21,7 @@ OTHER_TEMPLATE = (
 
 
 def byte_tokenizer(template: str = TEMPLATE) -> PreTrainedTokenizerFast:
-    """A fast tokenizer whose ids 0 to 255 are bytes and 256 to 259 the control tokens.
+    """A fast tokenizer: ids 0 to 255 stand for one byte each, 256 to 259 for ``CONTROL_TOKENS``.
 
     Args:
         template: the Jinja chat template.
@@ -33,7 +33,7 @@ def byte_tokenizer(template: str = TEMPLATE) -> PreTrainedTokenizerFast:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         eos_token="<|end|>",  # noqa: S106 - a control token, not a secret
-        additional_special_tokens=list(CONTROL_TOKENS[:3]),
+        additional_special_tokens=list(CONTROL_TOKENS[1:]),
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = template

@@ -123,7 +123,7 @@ def tiny_pair(
     dtype: torch.dtype = torch.float64,
     draft_family: str | None = None,
     draft_template: str = OTHER_TEMPLATE,
-    end_ids: frozenset[int] = frozenset({259}),
+    end_ids: frozenset[int] = frozenset({256}),
 ) -> Pair:
     """A loaded pair with two different chat templates.
 

@@ -99,7 +99,7 @@ def run(engine: Engine, cases: list[Case]) -> list[list[Event]]:
     return [events[str(i)] for i in range(len(cases))]
 
 
-def check(events: list[Event], expected: Answer, tolerance: float = 1e-9) -> None:
+def check(events: list[Event], expected: Answer, pair: Pair, tolerance: float = 1e-9) -> None:
     """Tokens, evidence, modes, bins and refusals are those of the reference."""
     finished = events[-1]
     assert isinstance(finished, Finished), events[-1]
@@ -111,7 +111,8 @@ def check(events: list[Event], expected: Answer, tolerance: float = 1e-9) -> Non
     after_its_token = expected.reason == "refusal" and expected.refusal == "low_match_ratio"
     shown = expected.steps[: len(expected.steps) - (expected.reason == "stop" or after_its_token)]
     if expected.reason == "refusal":  # it also swallows bytes of a character that was not finished
-        assert len(shown) - 8 <= len(tokens) <= len(shown)
+        for end in range(len(tokens) + 1, len(shown) + 1):
+            assert pair.decode([s.token for s in shown[:end]]).endswith("\ufffd")
         shown = shown[: len(tokens)]
     assert [t.token_id for t in tokens] == [s.token for s in shown]
     assert [t.mode for t in tokens] == [s.mode for s in shown]

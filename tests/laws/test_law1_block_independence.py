@@ -20,7 +20,7 @@ from .reference import Settings
 @lru_cache(maxsize=64)
 def pair(family: str, seed: int, divergence: float, same_template: bool, context: int) -> Pair:
     template = TEMPLATE if same_template else OTHER_TEMPLATE
-    end_ids = frozenset({259, 10 + seed, 100 + seed, 200 + seed})  # some bytes end a turn, so that it happens
+    end_ids = frozenset({256, 10 + seed, 100 + seed, 200 + seed})  # some bytes end a turn, so that it happens
     return tiny_pair(
         family, seed=seed, divergence=divergence, context=context, draft_template=template, end_ids=end_ids
     )
@@ -79,5 +79,5 @@ def test_any_batch_equals_the_naive_reference(loaded: Pair, batch: list[Case], m
     batch[0].cancel_after = None  # at least one stays to the end
     for case, events in zip(batch, run(engine, batch), strict=True):
         if case.cancel_after is None:
-            check(events, case.reference(loaded))
+            check(events, case.reference(loaded), loaded)
     assert loaded.target.model.lengths == loaded.draft.model.lengths == []

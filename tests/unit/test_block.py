@@ -38,7 +38,7 @@ def filled(*passes: torch.Tensor, qs: tuple[torch.Tensor | None, ...] = ()) -> R
 @pytest.mark.parametrize("numbers", [[0], [4], [0, 1, 2, 3, 4], [1, 2, 3], [0, 2, 4], [2, 3]])
 def test_any_rows_can_be_read(numbers: list[int]) -> None:
     a, b, c = logits(2, 0), logits(1, 1), logits(2, 2)
-    got, q = filled(a, b, c).read(numbers)
+    got, q = filled(a, b, c).read(numbers, torch.device("cpu"))
     want = rows(torch.cat([a, b, c])[numbers])
     assert q is None
     for name in ("logits", "probs", "best", "best_prob", "log_z", "finite"):
@@ -73,7 +73,7 @@ def test_what_was_drawn_from_is_read_beside_the_rows() -> None:
     a, b = logits(2, 0), logits(2, 1)
     sharp = torch.rand(2, V, dtype=torch.float64)
     for numbers in ([1, 2], [0, 3], [0, 1, 2, 3]):
-        got, q = filled(a, b, qs=(None, sharp)).read(numbers)
+        got, q = filled(a, b, qs=(None, sharp)).read(numbers, torch.device("cpu"))
         assert q is not None
         assert torch.equal(q, torch.cat([a.softmax(-1), sharp])[numbers])  # greedy rows: their own
         assert torch.equal(got.probs, torch.cat([a, b]).softmax(-1)[numbers])
@@ -87,7 +87,7 @@ def test_a_new_step_forgets_the_last() -> None:
     store.reserve(2, new)
     store.add(new, [owner()] * 2, [[], []])
     store.keep_q(None)
-    got, q = store.read([0, 1])
+    got, q = store.read([0, 1], torch.device("cpu"))
     assert q is None
     assert torch.equal(got.probs, new.softmax(-1))
 

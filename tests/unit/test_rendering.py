@@ -16,7 +16,7 @@ from langchain_ssd.engine.rendering import PLAIN_TEMPLATE, Renderer
 from langchain_ssd.errors import InvalidRequest, TemplateError
 from langchain_ssd.testing.byte_tokenizer import CONTROL_TOKENS, OTHER_TEMPLATE, TEMPLATE, byte_tokenizer
 
-SYSTEM, USER, ASSISTANT, END = byte_tokenizer().convert_tokens_to_ids(list(CONTROL_TOKENS))
+END, SYSTEM, USER, ASSISTANT = byte_tokenizer().convert_tokens_to_ids(list(CONTROL_TOKENS))
 
 #: Writes everything a message can hold; ``tojson`` as most tool templates do.
 TOOL_TEMPLATE = (

@@ -40,11 +40,14 @@ def test_first_come_first_served() -> None:
 
 
 def test_a_full_queue_refuses_and_keeps_nothing() -> None:
-    s, jobs = filled(3)
+    s, jobs = filled(5, max_batch=2, max_queue=3)  # two of them will find a place at the next step
     with pytest.raises(Overloaded, match="3 requests are waiting"):
         s.submit(Job("too many"))
     assert list(s.waiting) == jobs
     s.admit()
+    with pytest.raises(Overloaded):
+        s.submit(Job("still too many"))
+    s.retire(jobs[0])
     s.submit(Job("fits again"))
 
 
