@@ -121,9 +121,11 @@ def _utility(
     # Unrelated rows share about K * K / V of their top K tokens; related ones need a little more each time.
     unrelated = int(1.25 * (widest * V) ** 0.5) if int(shared.min()) < widest / 4 else 0
     wider = min(V, max(2 * K, unrelated))
-    longer = top(torch.cat([p_target[short], p_draft[short]]), wider)[1]
-    ids_M, ids_m = torch.split(longer, len(short))
-    rest = _utility(p_target[short], p_draft[short], ids_M, ids_m, c[short], widest)
+    if len(short) < len(p_target):
+        p_target, p_draft, c = p_target[short], p_draft[short], c[short]
+    rest = _utility(p_target, p_draft, top(p_target, wider)[1], top(p_draft, wider)[1], c, widest)
+    if len(rest.ids) == len(space.ids):
+        return rest
     for name in ("ids", "target", "draft", "target_stands"):
         getattr(space, name)[short] = getattr(rest, name)
     return space

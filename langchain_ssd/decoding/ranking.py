@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 BLOCK = 32
+_LOW = 0xFFFFFFFF
+_GREATEST_ID = 2**31
 
 
 def block_maxima(p: Tensor, block: int = BLOCK) -> Tensor:
@@ -47,10 +49,8 @@ def top(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     block = 1 << max(2, int((V / k) ** 0.5).bit_length() - 1)  # V / block maxima, then k * block entries
     if 4 * k * block >= V or p.dtype != torch.float32:
         return _rank(p, k)
-    blocks = _rank(block_maxima(p, block), k)[1].sort(dim=-1).values  # ascending, so that ids ascend
-    ids = _ids_of(blocks, block)  # (R, k * block)
-    values, at = _rank(_candidates(p, ids, block), k)
-    return values, ids.gather(1, at)
+    ids = _ids_of(_top_blocks(block_maxima(p, block), k), block)  # (R, k * block)
+    return _rank(_candidates(p, ids, block), k, ids)
 
 
 def top_ids_of_pair(p: Tensor, q: Tensor, k: int, maxima: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,12 +64,19 @@ def top_ids_of_pair(p: Tensor, q: Tensor, k: int, maxima: Tensor) -> tuple[Tenso
     """
     R, V = p.shape
     if 4 * k * BLOCK >= V or p.dtype != torch.float32:
-        ids = top(torch.cat([p, q]), k)[1]
-        return ids[:R], ids[R:]
-    ids = _ids_of(_rank(maxima, k)[1].sort(dim=-1).values)  # (2R, k * BLOCK)
-    at = _rank(torch.cat([_candidates(p, ids[:R]), _candidates(q, ids[R:])]), k)[1]
-    ids = ids.gather(1, at)
+        return top(p, k)[1], top(q, k)[1]
+    ids = _ids_of(_top_blocks(maxima, k))  # (2R, k * BLOCK)
+    entries = torch.cat([_candidates(p, ids[:R]), _candidates(q, ids[R:])])
+    ids = _rank(entries, k, ids)[1]
     return ids[:R], ids[R:]
+
+
+def _top_blocks(maxima: Tensor, k: int) -> Tensor:
+    """The k blocks ``(R, k)`` with the greatest maxima, the lower block among equals, in any order."""
+    last = maxima.shape[1] - 1
+    return last - (
+        _keys(maxima, torch.arange(last, -1, -1, device=maxima.device)).topk(k, sorted=False)[0] & _LOW
+    )
 
 
 def _ids_of(blocks: Tensor, block: int = BLOCK) -> Tensor:
@@ -78,20 +85,24 @@ def _ids_of(blocks: Tensor, block: int = BLOCK) -> Tensor:
 
 
 def _candidates(p: Tensor, ids: Tensor, block: int = BLOCK) -> Tensor:
-    """Entries at ``ids``; ids beyond the row read as 0 and, being last, lose against every real one."""
+    """Entries at ``ids``; ids beyond the row read as 0 and, being greatest, lose against every real one."""
     V = p.shape[1]
     if V % block == 0:
         return p.gather(1, ids)
     return p.gather(1, ids.clamp_max(V - 1)).masked_fill_(ids >= V, 0.0)
 
 
-def _rank(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Like :func:`top`, over all entries of ``p`` ``(R, W)``."""
+def _rank(p: Tensor, k: int, ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Like :func:`top`, over all entries of ``p`` ``(R, W)``, named by column or by ``ids`` ``(R, W)``."""
     if p.dtype != torch.float32:  # float64 is for equality tests: plain and slow
-        values, ids = p.sort(dim=-1, descending=True, stable=True)
-        return values[:, :k], ids[:, :k]
-    # The bits of a non-negative float order like the float: value above, reversed id below, all distinct.
-    last = p.shape[1] - 1
-    keys = (p.contiguous().view(torch.int32).long() << 32) | torch.arange(last, -1, -1, device=p.device)
-    keys = keys.topk(k, dim=-1).values  # sorted, greatest first
-    return (keys >> 32).int().view(torch.float32), last - (keys & 0xFFFFFFFF)
+        values, columns = p.sort(dim=-1, descending=True, stable=True)
+        return values[:, :k], columns[:, :k]
+    last = _GREATEST_ID if ids is not None else p.shape[1] - 1
+    reverse = last - ids if ids is not None else torch.arange(last, -1, -1, device=p.device)
+    keys = _keys(p, reverse).topk(k, dim=-1).values  # sorted, greatest first
+    return (keys >> 32).int().view(torch.float32), last - (keys & _LOW)
+
+
+def _keys(p: Tensor, reverse: Tensor) -> Tensor:
+    """The bits of a non-negative float order like the float: value above, reversed id below, all distinct."""
+    return (p.contiguous().view(torch.int32).long() << 32) | reverse
