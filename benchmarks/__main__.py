@@ -16,6 +16,7 @@ NAMES = {
     "memory": "peak memory of worker and parent",
     "imports": "import time of the package",
     "speed": "tokens per second beside the target alone",
+    "batching": "the same requests one at a time and together: speed, and whether the answers stay equal",
 }
 
 

@@ -16,23 +16,22 @@ from .common import show
 
 MIB = 2**20
 _CORE = """
-import langchain_core.language_models.chat_models, os, json
-def rss(pid="self", field="VmRSS"):
+import langchain_core.language_models.chat_models, json, psutil
+def peak(pid="self"):
     for line in open(f"/proc/{pid}/status"):
-        if line.startswith(field):
+        if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
 """
-_PARENT = _CORE + "print(json.dumps({'rss': rss(field='VmHWM')}))"
+_PARENT = _CORE + "print(json.dumps({'rss': peak()}))"
 _SSD = (
     _CORE
     + """
 from langchain_ssd import ChatSSD
 model = ChatSSD(max_tokens=128)
 answers = model.batch(["Write a story about the sea. Number %d." % i for i in range(8)])
-children = open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()
 print(json.dumps({
-    "rss": rss(field="VmHWM"),
-    "worker": max(rss(pid, "VmHWM") for pid in children),
+    "rss": peak(),
+    "worker": max(peak(child.pid) for child in psutil.Process().children()),
     "tokens": sum(a.usage_metadata["total_tokens"] for a in answers),
 }))
 model.close()

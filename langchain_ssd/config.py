@@ -15,7 +15,7 @@ HoldBack = Literal["verdict", "none", "response"] | Annotated[int, Field(ge=0, l
 class Settings(BaseModel):
     """Base of all settings: a frozen value that refuses names it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
 
 
 class ModelSpec(Settings):

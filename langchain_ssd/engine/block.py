@@ -131,7 +131,15 @@ def extend(model: CachedModel, blocks: list[Block], tokens: list[list[int]]) -> 
     for b, known in zip(blocks, tokens, strict=True):
         cached = model.lengths[b.row]
         new[b.row] = known[cached:] + b.unchecked[max(0, cached - len(known)) :]
-    first, last = min(new), max(new)
-    chunks = [new.get(row, []) for row in range(first, last + 1)]
-    logits = model.extend(chunks, first_row=first)
-    return logits, list(accumulate(len(new[b.row]) for b in blocks))
+    ends = list(accumulate(len(new[b.row]) for b in blocks))
+    alone = {b.row for b in blocks if b.sequence.alone}
+    shared = new.keys() - alone
+    parts = {row: model.extend([new[row]], first_row=row) for row in alone}
+    if shared:
+        first, last = min(shared), max(shared)
+        chunks = [new[row] if row in shared else [] for row in range(first, last + 1)]
+        logits = model.extend(chunks, first_row=first)
+        if not alone:
+            return logits, ends
+        parts |= zip(range(first, last + 1), torch.split(logits, [len(c) for c in chunks]), strict=True)
+    return torch.cat([parts[b.row] for b in blocks]), ends

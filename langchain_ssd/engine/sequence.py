@@ -68,6 +68,7 @@ class Sequence:
     settings: RowSettings
     text: TextStream
     penalties: Penalties
+    alone: bool = False  # its passes are not shared, so that their last bits are its own
     calibrated: bool = False
     prompt_tokens: int = 0
     emitted: list[int] = field(default_factory=list)
