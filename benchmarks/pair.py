@@ -22,16 +22,19 @@ def default_pair() -> Pair:
     return pair
 
 
-def one_token_forward(pair: Pair, cached: int = 200) -> float:
-    """Median seconds of a forward of one token of the target over ``cached`` tokens."""
+def one_token_forward(pair: Pair, streams: int = 1, cached: int = 200) -> float:
+    """Median seconds of a forward of one token of each stream over ``cached`` tokens."""
     model = pair.target.model
-    row = model.join()
-    model.extend([[5] * cached], first_row=row, rows_wanted=False)
+    rows = [model.join() for _ in range(streams)]
+    for row in rows:
+        model.extend([[5] * cached], first_row=row, rows_wanted=False)
 
     def forward() -> None:
-        model.extend([[7]], first_row=row)
-        model.rewind(row, cached)
+        model.extend([[7]] * streams, first_row=rows[0])
+        for row in rows:
+            model.rewind(row, cached)
 
     seconds = median_seconds(forward, runs=40)
-    model.leave(row)
+    for row in reversed(rows):
+        model.leave(row)
     return seconds

@@ -141,5 +141,6 @@ def extend(model: CachedModel, blocks: list[Block], tokens: list[list[int]]) -> 
         logits = model.extend(chunks, first_row=first)
         if not alone:
             return logits, ends
-        parts |= zip(range(first, last + 1), torch.split(logits, [len(c) for c in chunks]), strict=True)
+        split = zip(range(first, last + 1), torch.split(logits, [len(c) for c in chunks]), strict=True)
+        parts |= {row: part for row, part in split if row in shared}
     return torch.cat([parts[b.row] for b in blocks]), ends

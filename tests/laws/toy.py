@@ -60,6 +60,7 @@ def toy_pair(seed: int = 0, noise: float = 1.2) -> Pair:
         render=lambda messages: [0, 0],
         encode=lambda text: [],
         thinks=False,
+        opens_thinking=lambda prompt, prefill: False,
         tokenizer=SimpleNamespace(decode=lambda ids, **_: "x" * len(ids)),
     )
     return Pair(Side("t", target, renderer, frozenset()), Side("d", draft, renderer, frozenset()), V)  # type: ignore[arg-type]

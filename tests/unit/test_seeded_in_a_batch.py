@@ -48,3 +48,21 @@ def test_the_same_bits_alone_and_in_a_batch(dtype: torch.dtype, temperature: flo
     crowd.submit("x", request("tell me", 7, temperature), 0.0)
     crowd.submit("after", request("and another", 3, 0.5), 0.0)
     assert numbers(crowd, "x") == expected
+
+
+@pytest.mark.parametrize(
+    "seeds", [(None, 7, None), (7, None, None), (None, None, 7), (1, 7, None), (1, None, 7)]
+)
+def test_every_answer_is_complete_wherever_the_seeded_ones_are(seeds: tuple[int | None, ...]) -> None:
+    pair = tiny_pair("llama", divergence=0.02, dtype=torch.float32, end_ids=frozenset())
+    engine = Engine(pair, EngineConfig(max_batch=3))
+    for i, seed in enumerate(seeds):
+        engine.submit(str(i), request("tell me " * (i + 1), seed, 0.0), 0.0)
+    events = []
+    while engine.busy:
+        events += engine.step(0.0)
+    for i in range(len(seeds)):
+        mine = [e for owner, e in events if owner == str(i)]
+        expected = Engine(pair, EngineConfig())
+        expected.submit("x", request("tell me " * (i + 1), None, 0.0), 0.0)
+        assert [e.token_id for e in mine if isinstance(e, Token)] == [n[0] for n in numbers(expected, "x")]
