@@ -55,10 +55,12 @@ def _cases(found: list[tuple[str, str]], count: int) -> list[Case]:
             monitor=("paper", "sequential")[i % 2],
             temperature=(0.0, 0.0, 0.8)[i % 3],
             seed=i,
-            kl=0.3,
+            bias=-0.3,  # suspicious settings, so that both modes happen
+            h_safety=1.0,
+            h_release=0.2,
             h_refuse=1e6,
+            theta=(0.6, 0.95)[i // 2 % 2],
             refuse_below=0.0,
-            theta=(0.6, 0.95)[i % 2],
         )
         cases.append(Case(text[:600], s, block_size=1 + i % 8, prefill=prefill, joins_at=i % 5))
     return cases
