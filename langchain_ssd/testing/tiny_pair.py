@@ -144,22 +144,16 @@ def tiny_pair(
         draft = diverge(draft, divergence, seed=seed + 1)
     else:
         draft = diverge(target, divergence, seed=seed + 1)
-    spec = ModelSpec(name="tiny")
     return Pair(
-        Side(
-            "tiny-target",
-            CachedModel(target, VOCAB, context),
-            Renderer(byte_tokenizer(TEMPLATE), spec),
-            end_ids,
-        ),
-        Side(
-            "tiny-draft",
-            CachedModel(draft, VOCAB, draft_context or context),
-            Renderer(byte_tokenizer(draft_template), spec),
-            end_ids,
-        ),
+        _side("tiny-target", target, context, TEMPLATE, end_ids),
+        _side("tiny-draft", draft, draft_context or context, draft_template, end_ids),
         VOCAB,
     )
+
+
+def _side(name: str, model: nn.Module, context: int, template: str, end_ids: frozenset[int]) -> Side:
+    renderer = Renderer(byte_tokenizer(template), ModelSpec(name="tiny"))
+    return Side(name, CachedModel(model, VOCAB, context), renderer, end_ids)
 
 
 def save_tiny_pair(
