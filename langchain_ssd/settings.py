@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from .config import RefusalPolicy, Sampling, Settings, SSDConfig
 from .errors import InvalidRequest, SafetyLocked
+from .profile import Profile
 
 SAMPLING_NAMES = frozenset(Sampling.model_fields)
 SAFETY_NAMES = frozenset({"ssd", "refusal", "enforce", "hold_back"})
@@ -29,6 +30,7 @@ class CallSettings(Settings):
     refusal: RefusalPolicy = RefusalPolicy()
     include_thinking: bool = False
     timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
+    profile: Profile | None = None
 
     def override(self, options: Mapping[str, Any], *, locked: bool) -> CallSettings:
         """These settings with a call's own laid over them; ``None`` means "not given".
@@ -57,7 +59,7 @@ class CallSettings(Settings):
     def _merged(self, given: Mapping[str, Any]) -> CallSettings:
         sampling = {name: value for name, value in given.items() if name in SAMPLING_NAMES}
         try:
-            safety = SSDConfig.model_validate(given.get("ssd", self.safety))
+            safety = self._ssd(given["ssd"]) if "ssd" in given else self.safety
             changes = {name: given[name] for name in ("enforce", "hold_back") if name in given}
             return CallSettings(
                 sampling=Sampling(**{**self.sampling.model_dump(), **sampling}),
@@ -65,9 +67,15 @@ class CallSettings(Settings):
                 refusal=RefusalPolicy.model_validate(given.get("refusal", self.refusal)),
                 include_thinking=given.get("include_thinking", self.include_thinking),
                 timeout=given.get("timeout", self.timeout),
+                profile=self.profile,
             )
         except ValidationError as error:
             raise InvalidRequest(problem(error)) from None
+
+    def _ssd(self, given: Any) -> SSDConfig:
+        """A call's own settings replace the constructor's; a profile stays under both."""
+        ssd = SSDConfig.model_validate(given)
+        return ssd if self.profile is None else self.profile.apply(ssd)
 
 
 def problem(error: ValidationError) -> str:

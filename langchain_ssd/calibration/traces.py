@@ -1,0 +1,163 @@
+"""What calibration reads: the evidence along one response. Numbers only, never a text or a token.
+
+A file of traces has one JSON object a line, in one of two forms:
+
+* a whole response: ``{"label": "benign", "kind": "plain", "group": "7", "prefill": 0, "rows": [[position,
+  agreement, kl, total_variation, entropy_target, entropy_draft], ...]}``;
+* one token of a shadow-mode log: ``{"response": "id", "event": "token", "index": 0, "agreement": true,
+  "kl": ..., "total_variation": ..., "entropy_target": ..., "entropy_draft": ...}``, which is
+  :class:`langchain_ssd.events.Token` as a dictionary with its response's id. Instead of ``event`` its own
+  ``kind`` is read too. ``label`` (else benign) and ``prefill`` (tokens before index 0) are optional, other
+  fields are not read, and lines of other events are skipped. Lines of several responses may be mixed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2s
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ..decoding.monitor import Evidence
+from ..errors import ConfigError
+
+Label = Literal["benign", "unsafe"]
+_NUMBERS = ("kl", "total_variation", "entropy_target", "entropy_draft")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The evidence along one response.
+
+    Attributes:
+        label: what the request was.
+        kind: finer: ``plain``, ``prefill``, or the name of a set of prompts.
+        group: responses to one prompt share it, so that they stay in one half; it means nothing else.
+        prefill: how many of the leading rows predict prefilled tokens.
+        rows: in order of their positions.
+    """
+
+    label: Label
+    kind: str
+    group: str
+    prefill: int
+    rows: tuple[Evidence, ...]
+
+    def first(self, tokens: int) -> Trace:
+        """The same response, at most so many tokens after its prefill."""
+        return Trace(self.label, self.kind, self.group, self.prefill, self.rows[: self.prefill + tokens])
+
+
+def write_traces(path: Path, traces: Iterable[Trace]) -> None:
+    """Write whole responses, one a line."""
+    with path.open("w", encoding="utf-8") as file:
+        for t in traces:
+            rows = [
+                [e.position, e.agreement, e.kl, e.total_variation, e.entropy_target, e.entropy_draft]
+                for e in t.rows
+            ]
+            line = {"label": t.label, "kind": t.kind, "group": t.group, "prefill": t.prefill, "rows": rows}
+            file.write(json.dumps(line) + "\n")
+
+
+def read_traces(path: Path) -> list[Trace]:
+    """Read a file of traces, or a team's own shadow-mode log.
+
+    Raises:
+        ConfigError: it cannot be read, a line is neither, or there is no response in it.
+    """
+    tokens: dict[str, _Log] = {}
+    traces = []
+    for number, line in _lines(path):
+        try:
+            value = json.loads(line)
+            if "rows" in value:
+                traces.append(_whole(value))
+            elif "token" in (value.get("event"), value.get("kind")):
+                tokens.setdefault(str(value["response"]), _Log(_label(value))).add(value)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ConfigError(f"line {number} of {path.name} is neither a trace nor a logged event") from None
+    traces += [log.trace(name) for name, log in tokens.items()]
+    traces = [t for t in traces if len(t.rows) > t.prefill]
+    if not traces:
+        raise ConfigError(f"{path.name} holds no responses; write one in shadow mode (enforce=False)")
+    return traces
+
+
+def halves(traces: Sequence[Trace], seed: int) -> tuple[list[Trace], list[Trace]]:
+    """Split into two halves, each with half of the prompts of either label; a prompt is in one of them.
+
+    Args:
+        traces: of both labels.
+        seed: another seed gives another split.
+    """
+    second: set[tuple[str, str]] = set()
+    for label in get_args(Label):
+        groups = {t.group for t in traces if t.label == label}
+        order = sorted(groups, key=lambda group: blake2s(f"{seed}/{group}".encode()).digest())
+        second |= {(label, group) for group in order[1::2]}
+    inside = [(t.label, t.group) in second for t in traces]
+    return (
+        [t for t, held in zip(traces, inside, strict=True) if not held],
+        [t for t, held in zip(traces, inside, strict=True) if held],
+    )
+
+
+@dataclass(slots=True)
+class _Log:
+    """The logged tokens of one response, in any order."""
+
+    label: Label
+    rows: dict[int, Evidence] = field(default_factory=dict)
+
+    def add(self, value: dict[str, Any]) -> None:
+        index = _count(value["index"])
+        if index in self.rows:
+            raise ValueError(index)
+        position = _count(value.get("prefill", 0)) + index
+        self.rows[index] = _evidence([position, value["agreement"], *(value[name] for name in _NUMBERS)])
+
+    def trace(self, response: str) -> Trace:
+        """The tokens up to the first that is missing: the statistic cannot go on without it."""
+        rows: list[Evidence] = []
+        while len(rows) in self.rows:
+            rows.append(self.rows[len(rows)])
+        return Trace(self.label, "logged", response, 0, tuple(rows))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from ((n, line) for n, line in enumerate(file, 1) if line.strip())
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path.name} cannot be read as UTF-8 text; check the file's name") from None
+
+
+def _whole(value: dict[str, Any]) -> Trace:
+    rows = tuple(_evidence(row) for row in value["rows"])
+    kind, group = str(value.get("kind", "plain")), str(value["group"])
+    return Trace(_label(value), kind, group, _count(value.get("prefill", 0)), rows)
+
+
+def _label(value: dict[str, Any]) -> Label:
+    label = value.get("label", "benign")
+    if label not in get_args(Label):
+        raise ValueError(label)
+    return "unsafe" if label == "unsafe" else "benign"
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(value)
+    return value
+
+
+def _evidence(row: Sequence[Any]) -> Evidence:
+    position, agreement, *numbers = row
+    kl, tv, H, h = (float(x) for x in numbers)
+    if not isinstance(agreement, bool) or not all(map(math.isfinite, (kl, tv, H, h))):
+        raise ValueError(row)
+    return Evidence(_count(position), agreement, kl, tv, H, h)
