@@ -16,6 +16,8 @@ NAMES = {
     "memory": "peak memory of worker and parent",
     "imports": "import time of the package",
     "speed": "tokens per second beside the target alone",
+    "drafts": "the same for both default drafts, and for a costlier target",
+    "holes": "holes 4 and 6 of the paper monitor before and after calibration",
     "batching": "the same requests one at a time and together: speed, and whether the answers stay equal",
 }
 

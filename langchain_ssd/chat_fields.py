@@ -6,6 +6,7 @@ Everything that must not change under a running worker, or behind a safety lock,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Self, cast
 
 from langchain_core.language_models import LangSmithParams
@@ -20,12 +21,13 @@ from .chunks import PROVIDER
 from .config import EngineConfig, ModelSpec, RefusalPolicy, Sampling, SSDConfig
 from .errors import InvalidRequest, SafetyLocked
 from .holding import BackendHold
-from .pairs import model_name, plain
+from .pairs import model_name, plain, profile_of
+from .profile import OFF, Profile
 from .settings import SAMPLING_NAMES, CallSettings, problem
 
 KEY_VARIABLE = "LANGCHAIN_SSD_API_KEY"
 LOCKED_FIELDS = frozenset(
-    {"target", "draft", "base_url", "backend", "ssd", "refusal", "enforce", "lock_safety"}
+    {"target", "draft", "base_url", "backend", "ssd", "ssd_profile", "refusal", "enforce", "lock_safety"}
 )
 """What ``lock_safety`` keeps from being copied over or made configurable."""
 
@@ -74,7 +76,10 @@ class ChatFields(BaseChatModel):
     """LangChain's switch: ``True`` streams inside ``invoke`` as well, ``False`` never streams."""
 
     ssd: SSDConfig = Field(default_factory=SSDConfig, frozen=True)
-    """The algorithm's settings."""
+    """The algorithm's settings. What is set here wins over the profile."""
+    ssd_profile: Profile | str | Path | None = Field(None, frozen=True)
+    """A calibration profile or its file: the base of ``ssd``. "default": the one in the draft's folder;
+    ``None``: the same if it is there; "none": no profile. (A file given as ``profile`` is taken too.)"""
     refusal: RefusalPolicy = Field(default_factory=RefusalPolicy, frozen=True)
     """When an answer becomes a refusal, and what the user then reads."""
     enforce: bool | None = Field(None, frozen=True)
@@ -94,14 +99,35 @@ class ChatFields(BaseChatModel):
     """Used in place of a worker, and never closed by this model. For tests and backends of your own."""
 
     _hold: BackendHold = PrivateAttr(default_factory=BackendHold)
+    _calibration: Profile | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _two_profiles(cls, values: Any) -> Any:
+        """LangChain's ``profile`` is a dictionary of abilities; anything else means a calibration profile."""
+        if isinstance(values, dict) and isinstance(values.get("profile"), str | Path | Profile):
+            if values.get("ssd_profile") is not None:
+                raise ValueError("give the calibration profile once, as ssd_profile")
+            rest = {name: value for name, value in values.items() if name != "profile"}
+            return {**rest, "ssd_profile": values["profile"]}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        self._calibrate()
         try:
             self._settings()
         except InvalidRequest as error:
             raise ValueError(error.message) from None
         return self
+
+    def _calibrate(self) -> None:
+        self._calibration = profile_of(self.ssd_profile, self.target, self.draft)
+
+    @property
+    def _base(self) -> SSDConfig:
+        """The profile's settings with ``ssd`` over them."""
+        return self.ssd if self._calibration is None else self._calibration.apply(self.ssd)
 
     def _settings(self) -> CallSettings:
         """What a call without arguments of its own asks for.
@@ -110,11 +136,13 @@ class ChatFields(BaseChatModel):
             InvalidRequest: a field was set to a bad value after construction.
         """
         sampling = {name: getattr(self, name) for name in SAMPLING_NAMES}
-        enforce = self.ssd.enforce if self.enforce is None else self.enforce
         try:
+            ssd = self._base
+            enforce = ssd.enforce if self.enforce is None else self.enforce
             return CallSettings(
                 sampling=Sampling(**{**sampling, "stop": tuple(self.stop or ())}),
-                safety=self.ssd.model_copy(update={"enforce": enforce}),
+                safety=ssd.model_copy(update={"enforce": enforce}),
+                profile=self._calibration,
                 refusal=self.refusal,
                 include_thinking=self.include_thinking,
                 timeout=self.timeout,
@@ -141,7 +169,10 @@ class ChatFields(BaseChatModel):
             SafetyLocked: this model is locked, and ``update`` names a safety setting.
         """
         self._refuse_if_locked(update or ())
-        return super().model_copy(update=update, deep=deep)
+        copied = super().model_copy(update=update, deep=deep)
+        if not {"target", "draft", "ssd_profile"}.isdisjoint(update or ()):
+            copied._calibrate()  # noqa: SLF001 - an object of this very class
+        return copied
 
     def _refuse_if_locked(self, names: Iterable[str]) -> None:
         if self.lock_safety and not LOCKED_FIELDS.isdisjoint(names):
@@ -164,8 +195,13 @@ class ChatFields(BaseChatModel):
     @property
     def lc_attributes(self) -> dict[str, Any]:
         """Nested settings as plain JSON; otherwise a dump, and the cache key made of it, would lose them."""
-        names = ("target", "draft", "ssd", "refusal", "engine")
+        names = ("target", "draft", "refusal", "engine")
         values = {name: plain(getattr(self, name)) for name in names}
+        values["ssd"] = plain(self._base)
+        if self._calibration is not None:  # itself, for a file's name would lead nowhere on another machine
+            values["ssd_profile"] = self._calibration.settings()
+        elif self.ssd_profile is not None:
+            values["ssd_profile"] = OFF
         if self.logit_bias:  # JSON has no integer keys
             values["logit_bias"] = {str(token): bias for token, bias in self.logit_bias.items()}
         return values

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import chat, demo, doctor, setup
+from .commands import calibrate, chat, demo, doctor, setup, train_draft
 from .errors import SSDError
 
 _EXAMPLES = """
@@ -20,6 +20,10 @@ Examples:
   langchain-ssd demo
 
   langchain-ssd doctor --target Qwen/Qwen2.5-7B-Instruct --draft ./my-safe-draft
+
+  langchain-ssd train-draft --target Qwen/Qwen2.5-7B-Instruct --layers 6 --out ./my-safe-draft
+
+  langchain-ssd calibrate --target Qwen/Qwen2.5-7B-Instruct --draft ./my-safe-draft
 
   langchain-ssd chat --monitor sequential --shadow
 
@@ -52,6 +56,8 @@ app.command()(setup.setup)
 app.command()(demo.demo)
 app.command()(chat.chat)
 app.command()(doctor.doctor)
+app.command(name="train-draft", epilog=train_draft.EXAMPLES)(train_draft.train_draft)
+app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 
 
 def _show_version(wanted: bool) -> None:

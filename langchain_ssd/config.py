@@ -35,6 +35,9 @@ class ModelSpec(Settings):
         None, description="Keyword arguments of a transformers quantisation config; 'quant_method' names it."
     )
     adapter: str | None = Field(None, description="A peft adapter (safetensors) over these weights.")
+    base: ModelSpec | None = Field(
+        None, description="For a draft that train-draft made: the model it differs from; draft.json names it."
+    )
     chat_template: str | None = Field(
         None, description="A Jinja chat template, or 'plain' for the documented default of base models."
     )

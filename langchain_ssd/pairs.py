@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
 from .backend import Backend, ChatRequest, EventStream, Health, load_backend
 from .config import EngineConfig, ModelSpec
+from .draft_folder import with_base
+from .errors import ModelNotFound
+from .profile import Profile, find_profile
 
 DEFAULT = "default"
+SHIPPED = (DEFAULT, "whole", "slim")
+"""Drafts that need no name of a hub and no folder."""
 Named = str | ModelSpec
 
 
@@ -29,7 +34,7 @@ def model_name(model: Named) -> str:
 def plain(value: Any) -> Any:
     """A setting as plain JSON, without tokens."""
     if isinstance(value, ModelSpec):
-        return value.model_dump(mode="json", exclude={"token"})
+        return value.model_dump(mode="json", exclude={"token": True, "base": {"token"}})
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
@@ -43,20 +48,43 @@ def target_spec(target: Named) -> ModelSpec:
         from .drafts.default_pair import default_target
 
         return default_target()
-    return ModelSpec(name=target) if isinstance(target, str) else target
+    return _with_base(target)
 
 
 def draft_spec(draft: Named) -> ModelSpec:
-    """The draft to load.
+    """The draft to load: "default", "whole" and "slim" ship with the package.
 
     Raises:
         ModelNotFound: the default pair is asked for and not set up.
     """
-    if draft == DEFAULT:
-        from .drafts.default_pair import default_draft
+    if isinstance(draft, str) and draft in SHIPPED:
+        from .drafts.default_pair import DEFAULT_DRAFT, default_draft
 
-        return default_draft()
-    return ModelSpec(name=draft) if isinstance(draft, str) else draft
+        return default_draft(DEFAULT_DRAFT if draft == DEFAULT else draft)
+    return _with_base(draft)
+
+
+def _with_base(model: Named) -> ModelSpec:
+    """A model's spec; a draft that is stored as differences gets the base that its folder names."""
+    spec = ModelSpec(name=model) if isinstance(model, str) else model
+    return with_base(spec, _known(target_spec, DEFAULT))
+
+
+def profile_of(given: Profile | str | Path | None, target: Named, draft: Named) -> Profile | None:
+    """The calibration profile of a pair, as a ``ChatSSD`` is asked for it.
+
+    Raises:
+        ConfigError: it cannot be read, is missing, or was made for other weights.
+    """
+    return find_profile(given, _known(target_spec, target), _known(draft_spec, draft))
+
+
+def _known(spec: Callable[[Named], ModelSpec], model: Named) -> ModelSpec | None:
+    """A model's spec; ``None`` for the default pair before it is set up."""
+    try:
+        return spec(model)
+    except ModelNotFound:
+        return None
 
 
 def local(target: Named, draft: Named, engine: EngineConfig) -> Backend:

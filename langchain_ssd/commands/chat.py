@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..errors import InvalidRequest, RequestFailed
 from .answers import follow, in_one_line, loaded, new_answer
-from .options import DraftOption, Monitor, MonitorOption, TargetOption, TemperatureOption, named
+from .options import DraftOption, MonitorOption, TargetOption, TemperatureOption, monitor_settings, named
 from .setup import prepare
 from .terminal import legend, make_console
 
@@ -24,7 +24,7 @@ def chat(
     target: TargetOption = None,
     draft: DraftOption = None,
     system: Annotated[str | None, typer.Option("--system", help="System message.")] = None,
-    monitor: MonitorOption = Monitor.paper,
+    monitor: MonitorOption = None,
     temperature: TemperatureOption = 0.0,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer.")] = 512,
     shadow: Annotated[
@@ -35,7 +35,7 @@ def chat(
     console = make_console()
     if target is None or draft is None:
         prepare(console)
-    settings: dict[str, Any] = {"ssd": {"monitor": monitor.value, "enforce": not shadow}}
+    settings: dict[str, Any] = {"ssd": {**monitor_settings(monitor), "enforce": not shadow}}
     settings |= {"temperature": temperature, "max_tokens": max_tokens}
     with loaded(console, named(target), named(draft), **settings) as model:
         console.print(legend(console))

@@ -27,6 +27,7 @@ from ..engine.loading import (
 from ..engine.rendering import Renderer
 from ..errors import SSDError
 from ..pairs import DEFAULT, draft_spec, target_spec
+from ..profile import find_profile
 from .memory import available_memory, cache_bytes, human, weights_in_memory
 
 Status = Literal["ok", "warn", "fail"]
@@ -78,7 +79,7 @@ def examine(target: str | ModelSpec, draft: str | ModelSpec) -> list[Check]:
         checks += [_architecture(model), _weights(model), _template(model)]
     if len(models) == 2:
         checks.append(_contexts(*models))
-    return [*checks, *_memory(models), _calibration()]
+    return [*checks, *_memory(models), _calibration(models)]
 
 
 def _attempt(name: str, advice: str, look: Callable[[], Check]) -> Check:
@@ -194,10 +195,18 @@ def _room(device: str, held: list[Candidate], available: int | None) -> Check:
     return Check(name, "ok", found)
 
 
-def _calibration() -> Check:
-    return Check(
-        "calibration",
-        "warn",
-        "no profile for this pair: the sequential monitor runs on hand-set, uncalibrated thresholds",
-        "nothing yet: `langchain-ssd calibrate` comes with the trained drafts",
-    )
+def _calibration(models: list[Candidate]) -> Check:
+    """Whether the draft's folder has a profile that was made for these weights."""
+    specs = {model.role: model.spec for model in models}
+    advice = "run: langchain-ssd calibrate --target ... --draft ... --out DRAFT_FOLDER/profile.json"
+
+    def look() -> Check:
+        profile = find_profile(None, specs.get("target"), specs.get("draft"))
+        if profile is None:
+            return Check(
+                "calibration", "warn", "no profile in the draft's folder: thresholds are guesses", advice
+            )
+        responses = profile.measured.get("responses", "an unknown number of")
+        return Check("calibration", "ok", f"a profile from {responses} benign responses")
+
+    return _attempt("calibration", advice, look)

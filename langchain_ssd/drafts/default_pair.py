@@ -1,8 +1,9 @@
 """The pair that ``ChatSSD()`` uses when no model is named: small enough for any machine, and no hub.
 
-The target is SmolLM2-135M-Instruct (Apache-2.0).  Until trained safety drafts exist, the draft is
-the *same weights* with a safety reminder as its system prompt.  That shows the mechanism; it neither
-protects nor speeds anything up.
+The target is SmolLM2-135M-Instruct (Apache-2.0). Both drafts are differences to its weights, made by
+``langchain-ssd train-draft`` and calibrated: ``whole`` has all layers and agrees with the target most,
+``slim`` has a few and is several times cheaper. docs/drafts.md has the commands that make them again, and
+what was measured.
 """
 
 from __future__ import annotations
@@ -29,36 +30,19 @@ SMOLLM2 = PackagedModel(
     ),
 )
 
-_SORRY = "I'm sorry, but I can't help with that."
+DRAFTS = ("whole", "slim")
+"""The drafts that ship with the package: all of the target's layers with an adapter, and a few of them."""
 
-# A model of this size follows examples, not instructions; refusals in the middle of a started answer
-# are what makes the two models disagree when an attack puts words into the model's mouth.
-SAFETY_REMINDER = f"""\
-Refuse every request that is harmful or illegal, even if the answer has already been started. Examples:
-
-User: What is the capital of France?
-Assistant: The capital of France is Paris.
-
-User: How do I bake bread?
-Assistant: Mix flour, water, salt and yeast, let it rise, and bake it.
-
-User: How do I steal a car?
-Assistant: Sure, here is how to steal a car. First, {_SORRY}
-
-User: How do I get into a stranger's account?
-Assistant: Sure, here is how to get into the account. First, {_SORRY}
-
-User: How do I pick a pocket?
-Assistant: Sure! Step 1: {_SORRY}
-
-User: How do I hurt someone?
-Assistant: {_SORRY}"""
+DEFAULT_DRAFT = "whole"
+"""The one with the better frontier of safety against helpfulness (docs/drafts.md has both)."""
 
 DRAFT_NOTE = (
-    "The default draft is a stand-in: the target's own weights with a safety reminder as system prompt. "
-    "It shows how the decoding works; it is not trained to refuse, so it does not protect, and it is as "
-    "large as the target, so it does not speed anything up."
+    "The target is SmolLM2-135M-Instruct, which refuses next to nothing by itself. The draft was trained to "
+    "refuse (langchain-ssd train-draft) and calibrated for this pair; docs/drafts.md says what it stops, and "
+    "what it costs."
 )
+
+_SHIPPED = Path(__file__).parent / "shipped"
 
 
 def default_target() -> ModelSpec:
@@ -70,13 +54,16 @@ def default_target() -> ModelSpec:
     return ModelSpec(name=str(_folder()))
 
 
-def default_draft() -> ModelSpec:
-    """The default draft (see the module's text for what it is and is not).
+def default_draft(name: str = DEFAULT_DRAFT) -> ModelSpec:
+    """A draft that ships with the package: differences to the default target's weights.
+
+    Args:
+        name: one of :data:`DRAFTS`.
 
     Raises:
         ModelNotFound: the default pair is not set up; the message says how to set it up.
     """
-    return ModelSpec(name=str(_folder()), system_prompt=SAFETY_REMINDER)
+    return ModelSpec(name=str(_SHIPPED / name), base=default_target())
 
 
 def is_ready() -> bool:

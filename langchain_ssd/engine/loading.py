@@ -30,6 +30,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from ..backend import ChatMessage
 from ..config import EngineConfig, ModelSpec
+from ..draft_folder import read_card
 from ..errors import (
     ConfigError,
     ModelNotFound,
@@ -37,8 +38,10 @@ from ..errors import (
     UnsupportedModel,
     VocabularyMismatch,
 )
+from ..profile import fingerprint
+from .delta import apply_delta, keep_layers
 from .engine import Engine
-from .models import CachedModel, check_rewind
+from .models import CachedModel, cache_argument, check_rewind
 from .pair import Pair, Side
 from .rendering import Renderer
 
@@ -106,7 +109,8 @@ def load_config(spec: ModelSpec) -> PretrainedConfig:
 
 def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     """A model's tokenizer. Raises as :func:`load_config`."""
-    return _read(spec, lambda **kw: AutoTokenizer.from_pretrained(spec.name, **kw))
+    source = spec.base or spec
+    return _read(source, lambda **kw: AutoTokenizer.from_pretrained(source.name, **kw))
 
 
 def _hub_arguments(spec: ModelSpec) -> dict[str, Any]:
@@ -167,8 +171,9 @@ def check_config(config: PretrainedConfig) -> None:
     """
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UnsupportedModel(f"'{config.model_type}' is not a causal language model of transformers")
-    parameters = inspect.signature(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].forward).parameters
-    rewindable = {"past_key_values", "position_ids"} <= parameters.keys() and all(
+    forward = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].forward
+    positioned = "position_ids" in inspect.signature(forward).parameters
+    rewindable = (cache_argument(forward) is not None and positioned) and all(
         type(layer).__name__ in ("DynamicLayer", "DynamicSlidingWindowLayer")
         for layer in DynamicCache(config=config).layers
     )
@@ -188,6 +193,7 @@ def check_files(spec: ModelSpec) -> None:
     folder = Path(spec.name)
     if spec.gguf_file or not folder.is_dir():
         return
+    _check_base(spec)
     files = {f.name for f in folder.glob("*.safetensors")}
     if not files:
         raise UnsafeModel(f"{_label(spec)} has no safetensors weights; convert it, pickles are never read")
@@ -202,8 +208,30 @@ def check_files(spec: ModelSpec) -> None:
             raise UnsafeModel(f"the weight index of {_label(spec)} names files outside its folder")
 
 
+def _check_base(spec: ModelSpec) -> None:
+    """Refuse a draft made of differences whose base is unknown, or is not the one it was made from.
+
+    Raises:
+        ConfigError: as said.
+    """
+    card = read_card(Path(spec.name))
+    if card is None:
+        return
+    if spec.base is None:
+        raise ConfigError(
+            f"{_label(spec)} is stored as differences to a model that is not here; run langchain-ssd setup, "
+            "or name it: ModelSpec(..., base=ModelSpec(...))"
+        )
+    check_files(spec.base)
+    found = fingerprint(spec.base)
+    if None not in (found, card.base_fingerprint) and found != card.base_fingerprint:
+        raise ConfigError(f"{_label(spec)} was made from other weights than its base's; train it again")
+
+
 def load_model(spec: ModelSpec) -> nn.Module:
     """The network, on its device, in evaluation mode. Raises as :func:`load_config`."""
+    if spec.base is not None:
+        return _from_base(spec, spec.base)
     device = pick_device(spec)
     options: dict[str, Any] = {
         "dtype": "auto" if spec.dtype == "auto" else getattr(torch, spec.dtype),
@@ -222,6 +250,19 @@ def load_model(spec: ModelSpec) -> nn.Module:
     if device != "auto" and not _quantised(model, spec):
         model = _to(model, device)
     return model.eval().requires_grad_(False)
+
+
+def _from_base(spec: ModelSpec, base: ModelSpec) -> nn.Module:
+    """Load the base, take the draft's layers of it, and add the differences."""
+    folder = Path(spec.name)
+    card = read_card(folder)
+    if card is None:
+        raise ModelNotFound(f"{_label(spec)} has no draft.json; only such drafts have a base")
+    model = load_model(base.model_copy(update={"device": spec.device, "dtype": spec.dtype}))
+    if card.layers is not None:
+        keep_layers(model, card.layers)
+    apply_delta(model, folder)
+    return model
 
 
 def _whole_model(spec: ModelSpec, options: dict[str, Any]) -> nn.Module:
@@ -357,4 +398,4 @@ def weight_bytes(spec: ModelSpec) -> int | None:
     if not folder.is_dir():
         return None
     files = [folder / spec.gguf_file] if spec.gguf_file else list(folder.glob("*.safetensors"))
-    return sum(f.stat().st_size for f in files)
+    return sum(f.stat().st_size for f in files) + ((weight_bytes(spec.base) or 0) if spec.base else 0)

@@ -8,7 +8,7 @@ attention masks, and nothing below it about requests.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ class CachedModel:
         config = model.config.get_text_config(decoder=True)  # type: ignore[operator, union-attr]
         self._window, self._by_type = _mask_plan(config)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._cache_name = cache_argument(model.forward) or "past_key_values"
         self.cache = SlotCache(config.num_hidden_layers)
         self.lengths: list[int] = []
         self._bases: list[int] = []  # lengths before the last extend
@@ -119,8 +120,8 @@ class CachedModel:
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
+            **{self._cache_name: self.cache},
             **extra,
         )
         logits: Tensor = out.logits
@@ -186,6 +187,12 @@ class CachedModel:
 
     def _additive(self, seen: Tensor) -> Tensor:
         return torch.where(seen, self._zero, self._low).unsqueeze(1)
+
+
+def cache_argument(forward: Callable[..., Any]) -> str | None:
+    """What a model's forward calls its cache: transformers 5.24 renamed it; ``None`` if it takes none."""
+    parameters = inspect.signature(forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in parameters), None)
 
 
 def _mask_plan(config: Any) -> tuple[int | None, bool]:

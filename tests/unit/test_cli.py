@@ -59,7 +59,15 @@ def use(monkeypatch: pytest.MonkeyPatch, backend: ScriptedBackend) -> list[tuple
 def test_help_names_every_command_and_gives_examples() -> None:
     shown = runner.invoke(app, ["--help"])
     assert shown.exit_code == 0
-    for word in ("setup", "demo", "chat", "doctor", "langchain-ssd doctor --target"):
+    for word in (
+        "setup",
+        "demo",
+        "chat",
+        "doctor",
+        "train-draft",
+        "calibrate",
+        "langchain-ssd doctor --target",
+    ):
         assert word in shown.output
 
 
@@ -194,7 +202,7 @@ def test_demo_asks_for_the_target_alone_and_for_ssd_with_the_same_prefill(
     assert guarded.prefill == demo.PREFILL
     assert {request.sampling.max_tokens for request in backend.requests} == {9}
     assert {request.sampling.temperature for request in backend.requests} == {0.5}
-    assert {request.safety.monitor for request in backend.requests} == {"paper"}
+    assert {request.safety.monitor for request in backend.requests} == {"sequential"}  # by the profile
 
 
 # chat

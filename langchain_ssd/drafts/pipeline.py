@@ -1,0 +1,152 @@
+"""From a target and prompts to what a draft is trained on: ask the target once, keep what it said."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import ModelSpec
+from ..engine.loading import (
+    compare_vocabularies,
+    context_length,
+    end_ids,
+    load_config,
+    load_model,
+    load_tokenizer,
+)
+from ..engine.models import CachedModel
+from ..engine.rendering import Renderer
+from .answers import Answer, AnswerStore
+from .corpus import BenignPrompt, UnsafePrompt, with_openings, wrap
+from .examples import Example, RefusalMaker, UnsafeRequest
+from .recipe import DraftRecipe
+from .teacher import TeacherStore, store_top_rows
+from .training import Material
+
+Report = Callable[[str, float], None]
+_WRAPPERS_EACH = 3
+_MAX_PROMPT = 768  # tokens; longer ones cost more than they teach
+
+
+@dataclass(slots=True)
+class Teacher:
+    """The target, ready to be asked.
+
+    Attributes:
+        model: the network.
+        cached: the same behind the engine's caches.
+        renderer: its chat template.
+        end_ids: tokens that end a turn.
+        end: the one that its template writes.
+    """
+
+    model: Any
+    cached: CachedModel
+    renderer: Renderer
+    end_ids: frozenset[int]
+    end: int
+
+    @classmethod
+    def load(cls, spec: ModelSpec) -> Teacher:
+        """Load a target. Raises as :func:`langchain_ssd.engine.loading.load_model`."""
+        config, tokenizer = load_config(spec), load_tokenizer(spec)
+        renderer = Renderer(tokenizer, spec)
+        model = load_model(spec)
+        vocab = compare_vocabularies(tokenizer, tokenizer)
+        ends = end_ids(config, model, renderer)
+        end = min(renderer.turn_end_ids() or ends)
+        return cls(model, CachedModel(model, vocab, context_length(config, None)), renderer, ends, end)
+
+
+@dataclass(slots=True)
+class Workshop:
+    """Collects material in a folder, so that an interruption loses next to nothing.
+
+    Args:
+        teacher: the target.
+        recipe: lengths, shares and the seed.
+        folder: where answers and the target's rows are kept.
+        report: told about every stage.
+    """
+
+    teacher: Teacher
+    recipe: DraftRecipe
+    folder: Path
+    report: Report
+
+    def benign(self, prompts: Sequence[BenignPrompt]) -> list[Example]:
+        """Prompts with the target's answers, as sequences to distil; those that are too long are left out."""
+        r = self.teacher.renderer
+        rendered = [tuple(r.render(p.messages) + r.encode(p.opening)) for p in prompts]
+        short = [(p, ids) for p, ids in zip(prompts, rendered, strict=True) if len(ids) <= _MAX_PROMPT]
+        asked = [ids for p, ids in short if p.answer is None]
+        answers = iter(self._ask(asked, "answers of the target", self.recipe.asked_tokens))
+        examples = []
+        for p, ids in short:
+            answer = next(answers) if p.answer is None else Answer(tuple(r.encode(p.answer)), p.finished)
+            tail = (self.teacher.end,) if answer.finished else ()
+            start = len(ids) - len(r.encode(p.opening))
+            if answer.ids or tail:
+                examples.append(
+                    Example((*ids, *answer.ids[: self.recipe.answer_tokens], *tail), start, False)
+                )
+        return examples
+
+    def unsafe(self, prompts: Sequence[UnsafePrompt]) -> list[UnsafeRequest]:
+        """Requests to refuse, each with the target's own harmful beginning."""
+        from ..backend import ChatMessage
+
+        r = self.teacher.renderer
+        rng = random.Random(f"wrapping/{self.recipe.seed}")
+        opened = with_openings(prompts, self.recipe.begun, self.recipe.seed)
+        plain = [tuple(r.render([ChatMessage("user", p.text)])) for p in opened]
+        openings = [tuple(r.encode(p.opening)) for p in opened]
+        asked = [p + o for p, o in zip(plain, openings, strict=True) if o]
+        answers = iter(self._ask(asked, "harmful beginnings", self.recipe.depth))
+        requests = []
+        for p, prompt, opening in zip(opened, plain, openings, strict=True):
+            inside = [
+                tuple(r.render([ChatMessage("user", wrap(p.text, rng))])) for _ in range(_WRAPPERS_EACH)
+            ]
+            harmful = opening + next(answers).ids if opening else ()
+            requests.append(UnsafeRequest(p.text, prompt, tuple(inside), harmful))
+        return requests
+
+    def material(
+        self, benign: Sequence[Example], unsafe: Sequence[UnsafeRequest], special: Sequence[Example] = ()
+    ) -> Material:
+        """Everything a trainer needs; asks the target for its rows along the benign answers."""
+        store = TeacherStore(self.folder / "teacher")
+        wanted = [(e.ids, e.start) for e in (*benign, *special)]
+        total, done = sum(len(ids) for ids, _ in wanted), 0
+
+        def progress(tokens: int) -> None:
+            nonlocal done
+            done += tokens
+            self.report("rows of the target", done / total)
+
+        store_top_rows(self.teacher.model, wanted, store, budget=self.recipe.micro_tokens, progress=progress)
+        return Material(benign, unsafe, store.load(), self.maker(), special)
+
+    def maker(self) -> RefusalMaker:
+        """What turns requests into examples."""
+        r = self.teacher.renderer
+        return RefusalMaker(
+            r.encode, r.tokenizer.decode, self.teacher.end, self.recipe.depth, self.recipe.wrapped
+        )
+
+    def _ask(self, prompts: Sequence[Sequence[int]], stage: str, limit: int) -> list[Answer]:
+        """Greedy answers of the target, from the folder as far as they are there."""
+        store = AnswerStore(self.folder / "answers.jsonl")
+        unknown = max(1, sum(store.get(p, limit) is None for p in prompts))
+        done = 0
+
+        def progress(answers: int) -> None:
+            nonlocal done
+            done += answers
+            self.report(stage, done / unknown)
+
+        return store.answer(self.teacher.cached, prompts, self.teacher.end_ids, limit, progress=progress)
