@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from langchain_ssd.drafts.recipe import DraftRecipe
 from langchain_ssd.drafts.run import Run, Sources
 from langchain_ssd.drafts.starting import start
 from langchain_ssd.drafts.store import cache_folder
-from langchain_ssd.drafts.training import Material, Trainer
+from langchain_ssd.drafts.training import Counts, Material, Trainer
 from langchain_ssd.engine.models import CachedModel
 
 from .common import median_seconds, show
@@ -41,7 +40,7 @@ class MatchedTrainer(Trainer):
     target: Any = None
     layers: tuple[int, ...] = ()
 
-    def _backward(self, examples: list[Example], counts: Mapping[bool, int]) -> None:
+    def _backward(self, examples: list[Example], counts: Counts) -> None:
         super()._backward(examples, counts)
         ids = pad([e.ids for e in examples]).ids
         with torch.no_grad():

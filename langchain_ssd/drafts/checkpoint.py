@@ -7,7 +7,6 @@ import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,8 +28,8 @@ def save(trainer: Trainer, folder: Path) -> None:
     state = {"progress": asdict(trainer.progress), "recipe": trainer.recipe.model_dump(mode="json")}
     (partial / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
     old = folder / f"{_NAME}.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
+    if place.exists():  # else an old one may be all there is
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(place, old)
     os.replace(partial, place)
     shutil.rmtree(old, ignore_errors=True)
@@ -61,14 +60,10 @@ def restore(trainer: Trainer, folder: Path) -> bool:
     return True
 
 
-def _named(trainer: Trainer) -> dict[str, Any]:
-    return {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
-
-
 def _tensors(trainer: Trainer) -> dict[str, Tensor]:
     """Weights and both moments; those of a parameter that has had no step yet are left out."""
     found: dict[str, Tensor] = {}
-    for name, parameter in _named(trainer).items():
+    for name, parameter in trainer.weights.items():
         found[f"weight/{name}"] = parameter.detach().contiguous()
         for key, value in trainer.optimizer.state.get(parameter, {}).items():
             found[f"{key}/{name}"] = torch.as_tensor(value).contiguous()
@@ -77,9 +72,10 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
 
 def _put_back(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, parameter in _named(trainer).items():
+        for name, parameter in trainer.weights.items():
             parameter.copy_(tensors[f"weight/{name}"])
             moments = {k.split("/", 1)[0]: v for k, v in tensors.items() if k.split("/", 1)[1] == name}
             moments.pop("weight")
             if moments:
                 trainer.optimizer.state[parameter] = moments
+    trainer.publish()

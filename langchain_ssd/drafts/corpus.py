@@ -81,7 +81,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         ConfigError: the file cannot be read or a line is no prompt; tells the line's number, not its text.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): it also splits at characters that may stand inside a JSON string.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path.name} cannot be read as UTF-8 text; check the file's name") from None
     as_json = path.suffix in (".jsonl", ".json")
@@ -111,12 +112,12 @@ def user_benign(rows: Iterable[dict[str, Any]], part: Part) -> list[BenignPrompt
     return [
         BenignPrompt(
             (ChatMessage("user", row["prompt"]),),
-            str(row.get("set", "user")),
+            str(row.get("set") or "user"),
             answer=row.get("answer"),
             finished=bool(row.get("finished", True)),
         )
         for row in rows
-        if part_of(row["prompt"]) == part and row.get("label", "safe") == "safe"
+        if part_of(row["prompt"]) == part and (row.get("label") or "safe") == "safe"
     ]
 
 
@@ -175,13 +176,13 @@ def user_unsafe(
     """
 
     def wanted(row: dict[str, Any]) -> bool:
-        label, name = row.get("label", "unsafe"), str(row.get("set", ""))
+        label, name = row.get("label") or "unsafe", str(row.get("set") or "")
         return label == "unsafe" or (label == "sensitive" and any(s in name for s in sensitive))
 
     return [
-        UnsafePrompt(row["prompt"], str(row.get("set", "user")), str(row.get("target", "")))
+        UnsafePrompt(row["prompt"], str(row.get("set") or "user"), str(row.get("target") or ""))
         for row in rows
-        if part_of(row.get("goal", row["prompt"])) == part and wanted(row)
+        if part_of(row.get("goal") or row["prompt"]) == part and wanted(row)
     ]
 
 

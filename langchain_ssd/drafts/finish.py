@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -68,7 +68,8 @@ def finish(
 
 def _write_whole(run: Run, folder: Path, storage: Any, base_name: Any) -> None:
     """A model that stands alone: merged weights in bfloat16, configuration, tokenizer."""
-    model = copy.deepcopy(run.trainer.model)
+    model = copy.deepcopy(run.trainer.model).float()
+    _set(model, run.trainer.weights)
     for module in model.modules():
         if hasattr(module, "lora_A"):
             module.merge()
@@ -81,22 +82,30 @@ def _write_whole(run: Run, folder: Path, storage: Any, base_name: Any) -> None:
     run.teacher.renderer.tokenizer.save_pretrained(folder)
 
 
+@torch.no_grad()
+def _set(model: Any, weights: Mapping[str, Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        if name in weights:
+            parameter.copy_(weights[name])
+
+
 def _write_differences(
     run: Run, folder: Path, storage: Any, base_name: ModelSpec | Literal["default"]
 ) -> None:
     model = run.trainer.model
     model.config.save_pretrained(folder)
-    write_delta(folder, *differences(model, run.base(), run.layers), storage)
+    write_delta(folder, *differences(model, run.trainer.weights, run.base(), run.layers), storage)
     _write_card(run, folder, storage, base_name, {})
 
 
 def differences(
-    model: Any, base: Any, layers: list[int] | None
+    model: Any, trained: Mapping[str, Tensor], base: Any, layers: list[int] | None
 ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
     """What training added: sums by parameter, and factors of adapters by weight.
 
     Args:
         model: the trained network.
+        trained: its trained parameters by name, in float32.
         base: what it started from, with all its layers.
         layers: which of them were kept.
     """
@@ -105,13 +114,13 @@ def differences(
         keep_layers(before, layers)
     weights = dict(before.named_parameters())
     sums, factors = {}, {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in trained.items():
         if name.endswith(_ADAPTER):
             place = name.removesuffix(_ADAPTER)
-            module = model.get_submodule(place)
-            up = module.lora_B["default"].weight * module.scaling["default"]
+            scaling = model.get_submodule(place).scaling["default"]
+            up = trained[name.replace("lora_A", "lora_B")] * scaling
             factors[place + ".weight"] = (parameter.detach(), up.detach())
-        elif parameter.requires_grad and ".lora_" not in name:
+        elif ".lora_" not in name:
             sums[name] = parameter.detach() - weights[name]
     return sums, factors
 

@@ -9,8 +9,8 @@ import torch
 from ..config import ModelSpec
 from ..engine.loading import load_config, pick_device
 from ..errors import ConfigError
+from .compute import wants_bfloat16
 from .recipe import DraftRecipe
-from .training import has_fast_bfloat16
 
 _BYTES = 4  # float32
 
@@ -37,10 +37,8 @@ def estimate(recipe: DraftRecipe, spec: ModelSpec) -> dict[str, str]:
     weights = (target["body"] + target["embeddings"] + body + start["embeddings"]) * _BYTES
     states = 3 * trained * _BYTES  # gradient and two moments
     work = recipe.micro_tokens * (kept * 34 * start["width"] + 2 * 8192) * _BYTES
-    fast = has_fast_bfloat16(torch.device(pick_device(spec).replace("auto", "cpu")))
-    arithmetic = (
-        "bfloat16" if recipe.precision == "bfloat16" or (recipe.precision == "auto" and fast) else "float32"
-    )
+    device = torch.device(pick_device(spec).replace("auto", "cpu"))
+    arithmetic = "bfloat16" if wants_bfloat16(recipe, device) else "float32"
     return {
         "target": _model(target["body"] + target["embeddings"], target["layers"]),
         "draft": _model(body + start["embeddings"], kept),

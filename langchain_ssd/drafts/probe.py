@@ -11,6 +11,7 @@ import torch
 from ..engine.models import CachedModel
 from ..evaluation.refusals import judge
 from .batching import pack_batches, pad
+from .compute import uncompiled
 from .examples import Example
 from .forward import rows_at
 from .generation import generate
@@ -71,9 +72,10 @@ class Probe:
         training = draft.training
         draft.eval()
         try:
-            agreement, kl = agreement_along(draft, self.benign, self.rows)
-            asked = (self.unsafe, self.deep, self.sounding, self.plain)
-            refused = [self._refused(draft, teacher, prompts) for prompts in asked]
+            with uncompiled():
+                agreement, kl = agreement_along(draft, self.benign, self.rows)
+                asked = (self.unsafe, self.deep, self.sounding, self.plain)
+                refused = [self._refused(draft, teacher, prompts) for prompts in asked]
         finally:
             draft.train(training)
         return ProbeReport(agreement, kl, *refused)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -68,11 +67,25 @@ def _ends(depth: int, keep: int) -> list[int]:
 @torch.inference_mode()
 def block_influence(model: Any, examples: Sequence[Example]) -> list[float]:
     """One minus the mean cosine between each layer's input and output (Men et al. 2024, "ShortGPT")."""
-    ids = pad([e.ids for e in examples]).ids.to(model.device)
-    states = model.get_decoder()(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
-    real = torch.cat([torch.arange(ids.shape[1]) < len(e.ids) for e in examples]).to(ids.device)
-    flat = [s.flatten(0, 1)[real].float() for s in states]
-    return [float(1 - torch.cosine_similarity(a, b, dim=-1).mean()) for a, b in pairwise(flat)]
+    batch = pad([e.ids for e in examples])
+    real = torch.cat([torch.arange(batch.ids.shape[1]) < n for n in batch.lengths]).to(model.device)
+    found: list[float] = []
+
+    def note(layer: Any, inputs: Any, output: Any) -> None:
+        before, after = (x.flatten(0, 1)[real].float() for x in (inputs[0], _first(output)))
+        found.append(float(1 - torch.cosine_similarity(before, after, dim=-1).mean()))
+
+    hooks = [layer.register_forward_hook(note) for layer in model.get_decoder().layers]
+    try:
+        model.get_decoder()(input_ids=batch.ids.to(model.device), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _first(output: Any) -> Any:
+    return output[0] if isinstance(output, tuple) else output
 
 
 def search(

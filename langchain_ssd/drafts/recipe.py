@@ -35,13 +35,18 @@ class DraftRecipe(Settings):
         0.4, ge=0.0, le=1.0, description="Share of benign examples that sound unsafe or are of a rare kind."
     )
     refusal_weight: float = Field(1.0, gt=0.0, description="Weight of the refusals' mean loss.")
+    opening_weight: float = Field(
+        8.0,
+        ge=1.0,
+        description="Weight of a benign answer's first four tokens: they decide whether it refuses.",
+    )
     depth: int = Field(100, ge=1, description="Longest harmful beginning before a refusal, in tokens.")
     wrapped: float = Field(0.4, ge=0.0, le=1.0, description="Share of unsafe requests put into a wrapper.")
-    learning_rate: float = Field(1e-3, gt=0.0)
+    learning_rate: float = Field(7e-4, gt=0.0)
     weight_decay: float = Field(0.0, ge=0.0)
     warmup: float = Field(0.05, ge=0.0, lt=1.0, description="Share of the run in which the rate rises.")
-    top: int = Field(16, ge=1, le=32, description="Teacher tokens per row that the loss looks at.")
-    drawn: int = Field(2048, ge=1, description="Other tokens drawn for the softmax of every pass.")
+    top: int = Field(8, ge=1, le=32, description="Teacher tokens per row that the loss looks at.")
+    drawn: int = Field(1024, ge=1, description="Other tokens drawn for the softmax of every pass.")
     answer_tokens: int = Field(160, ge=8, description="Longest benign answer that is distilled.")
     asked_tokens: int = Field(
         112, ge=8, description="The same where the target has to be asked for the answer."
@@ -59,6 +64,9 @@ class DraftRecipe(Settings):
         300, ge=0, description="Benign prompts whose answer is begun by somebody else."
     )
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="Compile the layers: half as fast again, after half a minute; auto: on long runs."
+    )
     seed: int = Field(1, ge=0)
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ def _with_adapters(recipe: DraftRecipe, draft: nn.Module) -> Any:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise ConfigError("training an adapter needs peft: pip install 'langchain-ssd[train]'") from None
+        raise ConfigError("training an adapter needs peft: pip install 'langchain-ssd[peft]'") from None
     config = LoraConfig(
         r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )

@@ -86,7 +86,11 @@ def _read(path: Path) -> list[str]:
     """Prompts of an interrupted run; half a line at the end is left out."""
     path.parent.mkdir(parents=True, exist_ok=True)
     texts = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    whole = path.read_text(encoding="utf-8") if path.exists() else ""
+    if whole and not whole.endswith("\n"):  # what follows must not be joined to half a line
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")
+    for line in whole.split("\n"):
         try:
             texts.append(str(json.loads(line)["prompt"]))
         except (ValueError, KeyError):

@@ -124,8 +124,10 @@ def store_top_rows(
         k: entries kept per row.
         progress: called with the tokens of each pass.
     """
-    keyed = [(sequence_key(ids, start), ids, start) for ids, start in wanted]
-    missing = [item for item in keyed if item[0] not in store]
+    keyed = {
+        key: (key, ids, start) for ids, start in wanted if (key := sequence_key(ids, start)) not in store
+    }
+    missing = list(keyed.values())
     for shard in _shards(missing):
         rows: dict[str, TopRows] = {}
         for batch in pack_batches([len(ids) for _, ids, _ in shard], budget):

@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .batching import pack_batches, pad
+from .compute import prepare_layers, wants_bfloat16
 from .examples import Example, RefusalMaker, UnsafeRequest
 from .forward import states_at
 from .losses import Vocabulary, cross_entropy, distillation, log_probs, sample_vocabulary
 from .recipe import DraftRecipe
 from .teacher import TopRows, sequence_key
+
+_OPENING = 4  # tokens of an answer that decide whether it is a refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ class Progress:
     seconds: float = 0.0
 
 
+class Counts(NamedTuple):
+    """Tokens of a step that are learnt from, and the sum of the benign ones' weights."""
+
+    benign: int
+    refusal: int
+    weight: float
+
+
 @dataclass(slots=True)
 class StepReport:
     """One step in numbers: losses are means per token in nats."""
@@ -87,10 +97,16 @@ class _Sums:
 class Trainer:
     """Trains a draft by a recipe.
 
+    The master weights and the optimiser are float32; where the machine multiplies fast in bfloat16, the
+    network itself is held in that and copied from them after each step.
+
     Args:
-        model: the draft; parameters that require a gradient are trained, in float32.
+        model: the draft in float32; parameters that require a gradient are trained.
         material: what to learn from.
         recipe: how.
+
+    Attributes:
+        weights: the master weights by name.
     """
 
     model: Any
@@ -98,13 +114,32 @@ class Trainer:
     recipe: DraftRecipe
     progress: Progress = field(default_factory=Progress)
     optimizer: torch.optim.AdamW = field(init=False)
+    weights: dict[str, Tensor] = field(init=False)
     _sums: _Sums = field(default_factory=_Sums)
 
     def __post_init__(self) -> None:
-        trained = [p for p in self.model.parameters() if p.requires_grad]
+        half = wants_bfloat16(self.recipe, self._device)
+        trained = self._trained()
+        self.weights = {n: p.detach().clone().requires_grad_(True) if half else p for n, p in trained.items()}
+        if half:
+            self.model.to(torch.bfloat16)
+        prepare_layers(self.model, self.recipe)
         self.optimizer = torch.optim.AdamW(
-            trained, lr=self.recipe.learning_rate, betas=(0.9, 0.95), weight_decay=self.recipe.weight_decay
+            list(self.weights.values()),
+            lr=self.recipe.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=self.recipe.weight_decay,
         )
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Copy the master weights into the network."""
+        for name, parameter in self._trained().items():
+            if parameter is not self.weights[name]:
+                parameter.copy_(self.weights[name])
 
     def run(self) -> Iterator[StepReport]:
         """Step until the recipe's tokens are used; the caller saves between steps."""
@@ -114,21 +149,39 @@ class Trainer:
     def step(self) -> StepReport:
         """One optimiser step on about ``step_tokens`` tokens, benign ones always among them."""
         started = time.monotonic()
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.progress.step)  # for a model with dropout
         examples = self._draw(random.Random(f"{self.recipe.seed}/{self.progress.step}"))
         batches = pack_batches([len(e.ids) for e in examples], self.recipe.micro_tokens)
-        counts = {
-            kind: sum(len(e.ids) - e.start for e in examples if e.refusal is kind) for kind in (True, False)
-        }
+        counts = self._count(examples)
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self._sums = _Sums()
         for batch in batches:
             self._backward([examples[i] for i in batch], counts)
-        nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
+        self._update()
+        return self._report(sum(len(e.ids) for e in examples), counts, rate, time.monotonic() - started)
+
+    def _count(self, examples: Sequence[Example]) -> Counts:
+        benign = [len(e.ids) - e.start for e in examples if not e.refusal]
+        refusal = sum(len(e.ids) - e.start for e in examples if e.refusal)
+        return Counts(sum(benign), refusal, float(sum(self._row_weights(n).sum() for n in benign)))
+
+    def _row_weights(self, rows: int) -> Tensor:
+        """Weights ``(rows,)`` of a benign answer's tokens."""
+        weights = torch.ones(rows)
+        weights[:_OPENING] = self.recipe.opening_weight
+        return weights
+
+    def _update(self) -> None:
+        """Gradients of the network → one step of the master weights → the network."""
+        for name, parameter in self._trained().items():
+            if parameter is not self.weights[name] and parameter.grad is not None:
+                self.weights[name].grad, parameter.grad = parameter.grad.float(), None
+        nn.utils.clip_grad_norm_(list(self.weights.values()), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return self._report(sum(len(e.ids) for e in examples), counts, rate, time.monotonic() - started)
+        self.publish()
 
     def learning_rate(self) -> float:
         """A linear rise, then half a cosine down to a twentieth."""
@@ -145,12 +198,17 @@ class Trainer:
         examples: list[Example] = []
         while sum(len(e.ids) for e in examples) < share * self.recipe.step_tokens:
             examples.append(self.material.maker.draw(self.material.unsafe, rng))
+        examples.append(self._calm(rng))  # there is always one, however long the refusals were
         while sum(len(e.ids) for e in examples) < self.recipe.step_tokens:
-            special = self.material.special if rng.random() < self.recipe.special_share else ()
-            examples.append(rng.choice(special or self.material.benign))
+            examples.append(self._calm(rng))
         return examples
 
-    def _backward(self, examples: list[Example], counts: Mapping[bool, int]) -> None:
+    def _calm(self, rng: random.Random) -> Example:
+        """A benign example; special ones come more often than their number."""
+        special = self.material.special if rng.random() < self.recipe.special_share else ()
+        return rng.choice(special or self.material.benign)
+
+    def _backward(self, examples: list[Example], counts: Counts) -> None:
         """Add one micro-batch's gradient; losses are means over the whole step's tokens of their kind."""
         batch = pad([e.ids for e in examples])
         spans = [(e.start - 1, len(e.ids) - 1) for e in examples]
@@ -160,17 +218,16 @@ class Trainer:
         labels = torch.cat([torch.tensor(e.ids[e.start :]) for e in examples])  # (N,)
         teacher = [self._rows(e) for e in examples if not e.refusal]
         vocabulary = self._vocabulary(labels, teacher)
-        with self._precision():
-            states = states_at(self.model, batch.ids.to(self._device), spans)  # (N, D)
-            student = log_probs(states, self.model.get_output_embeddings().weight, vocabulary)  # (N, S)
-            loss = student.new_zeros(())
-            if bool(kind.any()):
-                at = vocabulary.places(labels[kind]).to(student.device)
-                refusal = cross_entropy(student[kind], at).sum()
-                self._sums.refusal += float(refusal.detach())
-                loss = loss + self.recipe.refusal_weight * refusal / counts[True]
-            if teacher:
-                loss = loss + self._distil(student[~kind], vocabulary, teacher) / counts[False]
+        states = states_at(self.model, batch.ids.to(self._device), spans)  # (N, D)
+        student = log_probs(states, self.model.get_output_embeddings().weight, vocabulary)  # (N, S)
+        loss = student.new_zeros(())
+        if bool(kind.any()):
+            at = vocabulary.places(labels[kind]).to(student.device)
+            refusal = cross_entropy(student[kind], at).sum()
+            self._sums.refusal += float(refusal.detach())
+            loss = loss + self.recipe.refusal_weight * refusal / counts.refusal
+        if teacher:
+            loss = loss + self._distil(student[~kind], vocabulary, teacher) / counts.weight
         loss.backward()  # type: ignore[no-untyped-call]
         self._sums.positions += batch.ids.numel()
 
@@ -178,10 +235,11 @@ class Trainer:
         ids = torch.cat([rows.ids for rows in teacher])  # (N, K)
         log_p = torch.cat([rows.log_probs.float() for rows in teacher]).to(student.device)
         at = vocabulary.places(ids.long()).to(student.device)
-        total = distillation(student, at, log_p).sum()
+        losses = distillation(student, at, log_p)  # (N,)
         self._sums.agreeing += int((student.detach().argmax(dim=-1) == at[:, 0]).sum())
-        self._sums.benign += float(total.detach())
-        return total
+        self._sums.benign += float(losses.detach().sum())
+        weights = torch.cat([self._row_weights(len(rows.ids)) for rows in teacher])
+        return (losses * weights.to(losses.device)).sum()
 
     def _rows(self, example: Example) -> TopRows:
         rows = self.material.teacher[sequence_key(example.ids, example.start)]
@@ -198,31 +256,16 @@ class Trainer:
         device: torch.device = next(iter(self.model.parameters())).device
         return device
 
-    def _precision(self) -> Any:
-        """Master weights stay in float32; bfloat16 is used for the arithmetic where the machine has it."""
-        wanted = self.recipe.precision
-        if wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(self._device)):
-            return torch.autocast(self._device.type, torch.bfloat16)
-        return nullcontext()
-
-    def _report(self, tokens: int, counts: Mapping[bool, int], rate: float, seconds: float) -> StepReport:
+    def _report(self, tokens: int, counts: Counts, rate: float, seconds: float) -> StepReport:
         p, s = self.progress, self._sums
         p.step, p.tokens, p.seconds = p.step + 1, p.tokens + tokens, p.seconds + seconds
         return StepReport(
             step=p.step,
             tokens=p.tokens,
             seconds=p.seconds,
-            benign_loss=s.benign / max(1, counts[False]),
-            refusal_loss=s.refusal / max(1, counts[True]),
-            agreement=s.agreeing / max(1, counts[False]),
+            benign_loss=s.benign / max(1, counts.benign),
+            refusal_loss=s.refusal / max(1, counts.refusal),
+            agreement=s.agreeing / max(1, counts.benign),
             padding=1 - tokens / s.positions,
             learning_rate=rate,
         )
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are faster than in float32: emulated ones are many times slower."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    known: Callable[[], bool] = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return device.type == "cpu" and bool(known())

@@ -35,6 +35,10 @@ def trained(method: str, layers: list[int] | None, family: str = "llama") -> tup
     return base, draft.eval()
 
 
+def moved(draft: Any) -> dict[str, torch.Tensor]:
+    return {name: p for name, p in draft.named_parameters() if p.requires_grad}
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma3", "qwen2"])
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("layers", [None, [1]])
@@ -42,7 +46,7 @@ def test_differences_bring_back_what_was_trained(
     family: str, method: str, layers: list[int] | None, tmp_path: Path
 ) -> None:
     base, draft = trained(method, layers, family)
-    sums, factors = differences(draft, base, layers)
+    sums, factors = differences(draft, moved(draft), base, layers)
     assert bool(sums) is (method == "full")
     assert bool(factors) is (method == "lora")
     write_delta(tmp_path, sums, factors, "float16")
@@ -66,7 +70,7 @@ def test_kept_layers_are_numbered_anew_for_the_cache() -> None:
 
 def test_a_file_with_a_foreign_name_is_refused(tmp_path: Path) -> None:
     base, draft = trained("full", None)
-    write_delta(tmp_path, *differences(draft, base, None), "int8")
+    write_delta(tmp_path, *differences(draft, moved(draft), base, None), "int8")
     parts = load_file(tmp_path / WEIGHTS)
     save_file(parts | {"model.other.sum.f16": torch.zeros(2)}, tmp_path / WEIGHTS)
     before = copy.deepcopy(base.state_dict())
@@ -77,7 +81,7 @@ def test_a_file_with_a_foreign_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_for_another_depth_or_size_is_refused(tmp_path: Path) -> None:
     base, draft = trained("full", None)
-    write_delta(tmp_path, *differences(draft, base, None), "int8")
+    write_delta(tmp_path, *differences(draft, moved(draft), base, None), "int8")
     shallow: Any = copy.deepcopy(base)
     keep_layers(shallow, [0])
     with pytest.raises(ModelNotFound, match="do not fit"):
@@ -97,7 +101,7 @@ def folder(tmp_path: Path) -> tuple[Path, ModelSpec]:
     out = tmp_path / "slim"
     out.mkdir()
     draft.config.save_pretrained(out)
-    write_delta(out, *differences(draft, base, [1]), "int4")
+    write_delta(out, *differences(draft, moved(draft), base, [1]), "int4")
     card = DraftCard(base=target, base_fingerprint=fingerprint(target), layers=(1,), encoding="int4")
     (out / CARD).write_text(card.model_dump_json())
     return out, target
