@@ -30,6 +30,7 @@ from langchain_ssd.engine.models import CachedModel
 from .common import median_seconds, show
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SENSITIVE = ("malicious-uses", "information-hazard", "hateful")  # as the drafts themselves, to share a shelf
 DEPTHS = (4, 6, 8, 12, 15)
 DETAILED = 8  # layers at which layouts, methods and matching are compared
 
@@ -68,7 +69,7 @@ def main() -> None:
         learning_rate=args.learning_rate,
         layers=DETAILED,
     )
-    sources = Sources((args.data / "synthetic_benign.jsonl",), (args.data / "train_unsafe.jsonl",))
+    sources = Sources((args.data / "synthetic_benign.jsonl",), (args.data / "train_unsafe.jsonl",), SENSITIVE)
     run = Run(default_target(), recipe, sources, args.shelf, args.shelf, lambda stage, part: None)
     material = run.collect()
     influence = block_influence(run.teacher.model, material.benign[:8])
@@ -114,7 +115,7 @@ def shape(
         pass
     seconds = time.monotonic() - began
     agreement, kl = agreement_along(draft.eval(), run.probe.benign, run.probe.rows)
-    cost = passes(draft.to(torch.bfloat16), run, [1])[0]
+    cost = passes(draft, run, [1])[0]
     g = choose_block_size(agreement, cost, verify)
     row = {
         "layers": len(layers),

@@ -27,6 +27,15 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(known())
 
 
+def halve(model: Any) -> None:
+    """Hold a network's parameters in bfloat16, and nothing else.
+
+    ``model.to(torch.bfloat16)`` would round the frequencies of its positions as well, which no loader does.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)
+
+
 def prepare_layers(model: Any, recipe: DraftRecipe) -> None:
     """Make a network's layers quick to train.
 

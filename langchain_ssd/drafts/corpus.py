@@ -82,7 +82,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """
     try:
         # Not splitlines(): it also splits at characters that may stand inside a JSON string.
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path.name} cannot be read as UTF-8 text; check the file's name") from None
     as_json = path.suffix in (".jsonl", ".json")
@@ -100,7 +100,7 @@ def _row(line: str, number: int, name: str, as_json: bool) -> dict[str, Any]:
         return {"prompt": line.strip()}
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise wrong from None
     if not isinstance(row, dict) or not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
         raise wrong

@@ -88,11 +88,9 @@ class Workshop:
         for p, ids in short:
             answer = next(answers) if p.answer is None else Answer(tuple(r.encode(p.answer)), p.finished)
             tail = (self.teacher.end,) if answer.finished else ()
-            start = len(ids) - len(r.encode(p.opening))
-            if answer.ids or tail:
-                examples.append(
-                    Example((*ids, *answer.ids[: self.recipe.answer_tokens], *tail), start, False)
-                )
+            if answer.ids or tail:  # an opening is somebody else's: what counts is how it goes on
+                said = (*answer.ids[: self.recipe.answer_tokens], *tail)
+                examples.append(Example((*ids, *said), len(ids), refusal=False))
         return examples
 
     def unsafe(self, prompts: Sequence[UnsafePrompt]) -> list[UnsafeRequest]:
@@ -102,6 +100,7 @@ class Workshop:
         r = self.teacher.renderer
         rng = random.Random(f"wrapping/{self.recipe.seed}")
         opened = with_openings(prompts, self.recipe.begun, self.recipe.seed)
+        opened = [p for p in opened if len(r.encode(p.text)) <= _MAX_PROMPT]
         plain = [tuple(r.render([ChatMessage("user", p.text)])) for p in opened]
         openings = [tuple(r.encode(p.opening)) for p in opened]
         asked = [p + o for p, o in zip(plain, openings, strict=True) if o]

@@ -96,9 +96,8 @@ class TeacherStore:
         """Add a shard; it is there whole or not at all."""
         tensors = {k + ".ids": r.ids.contiguous() for k, r in rows.items()}
         tensors |= {k + ".log": r.log_probs.contiguous() for k, r in rows.items()}
-        shard = (
-            self._folder / f"teacher-{len(list(self._folder.glob('teacher-*.safetensors'))):05d}.safetensors"
-        )
+        numbers = [int(p.stem.rpartition("-")[2]) for p in self._folder.glob("teacher-*.safetensors")]
+        shard = self._folder / f"teacher-{max(numbers, default=-1) + 1:05d}.safetensors"
         partial = shard.with_suffix(".tmp")
         save_file(tensors, partial)
         partial.replace(shard)

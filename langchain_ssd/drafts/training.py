@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .batching import pack_batches, pad
-from .compute import prepare_layers, wants_bfloat16
+from .compute import halve, prepare_layers, wants_bfloat16
 from .examples import Example, RefusalMaker, UnsafeRequest
 from .forward import states_at
 from .losses import Vocabulary, cross_entropy, distillation, log_probs, sample_vocabulary
@@ -122,7 +122,7 @@ class Trainer:
         trained = self._trained()
         self.weights = {n: p.detach().clone().requires_grad_(True) if half else p for n, p in trained.items()}
         if half:
-            self.model.to(torch.bfloat16)
+            halve(self.model)
         prepare_layers(self.model, self.recipe)
         self.optimizer = torch.optim.AdamW(
             list(self.weights.values()),
