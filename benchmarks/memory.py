@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from langchain_ssd.drafts.default_pair import default_draft, default_target
-from langchain_ssd.engine.loading import weight_bytes
+from langchain_ssd.engine.reading import weight_bytes
 
 from .common import show
 

@@ -122,7 +122,12 @@ class ChatFields(BaseChatModel):
         return self
 
     def _calibrate(self) -> None:
-        self._calibration = profile_of(self.ssd_profile, self.target, self.draft)
+        given = self.ssd_profile
+        # Another backend than the worker holds a pair of its own; the default draft's profile is not for it.
+        elsewhere = self.base_url is not None or (
+            self.backend is not None and "draft" not in self.model_fields_set
+        )
+        self._calibration = profile_of(OFF if given is None and elsewhere else given, self.target, self.draft)
 
     @property
     def _base(self) -> SSDConfig:
@@ -197,11 +202,9 @@ class ChatFields(BaseChatModel):
         """Nested settings as plain JSON; otherwise a dump, and the cache key made of it, would lose them."""
         names = ("target", "draft", "refusal", "engine")
         values = {name: plain(getattr(self, name)) for name in names}
-        values["ssd"] = plain(self._base)
-        if self._calibration is not None:  # itself, for a file's name would lead nowhere on another machine
-            values["ssd_profile"] = self._calibration.settings()
-        elif self.ssd_profile is not None:
-            values["ssd_profile"] = OFF
+        values["ssd"] = self.ssd.model_dump(mode="json", exclude_unset=True)  # what is unset is the profile's
+        # The profile itself: a file's name would lead nowhere on another machine.
+        values["ssd_profile"] = OFF if self._calibration is None else self._calibration.settings()
         if self.logit_bias:  # JSON has no integer keys
             values["logit_bias"] = {str(token): bias for token, bias in self.logit_bias.items()}
         return values

@@ -13,15 +13,14 @@ from typing import Any, Literal
 from ..backend import ChatMessage
 from ..config import ModelSpec
 from ..drafts import default_pair
-from ..engine.loading import (
+from ..engine.loading import pick_device, same_weights
+from ..engine.reading import (
     check_config,
     check_files,
     compare_vocabularies,
     context_length,
     load_config,
     load_tokenizer,
-    pick_device,
-    same_weights,
     weight_bytes,
 )
 from ..engine.rendering import Renderer

@@ -9,15 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelSpec
-from ..engine.loading import (
-    compare_vocabularies,
-    context_length,
-    end_ids,
-    load_config,
-    load_model,
-    load_tokenizer,
-)
+from ..engine.loading import load_model
 from ..engine.models import CachedModel
+from ..engine.reading import compare_vocabularies, context_length, end_ids, load_config, load_tokenizer
 from ..engine.rendering import Renderer
 from .answers import Answer, AnswerStore
 from .corpus import BenignPrompt, UnsafePrompt, with_openings, wrap

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from ..config import ModelSpec
-from ..engine.loading import load_config, pick_device
+from ..engine.loading import pick_device
+from ..engine.reading import load_config
 from ..errors import ConfigError
 from .compute import wants_bfloat16
 from .recipe import DraftRecipe

@@ -12,8 +12,8 @@ import torch
 import transformers
 from torch import nn
 
-from langchain_ssd.engine.loading import context_length
 from langchain_ssd.engine.models import CachedModel, check_rewind
+from langchain_ssd.engine.reading import context_length
 from langchain_ssd.errors import UnsupportedModel
 from langchain_ssd.testing.tiny_pair import FAMILIES, VOCAB, tiny_model
 

