@@ -30,6 +30,7 @@ from langchain_ssd.evaluation.statistics import wilson
 from langchain_ssd.evaluation.suites import ATTACKS, Case, benign_cases, research_cases
 from langchain_ssd.evaluation.text_quality import is_collapsed, is_repetitive
 from langchain_ssd.pairs import draft_spec
+from langchain_ssd.profile import find_profile
 
 from .common import show
 
@@ -71,9 +72,9 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.safety", description=__doc__)
-    parser.add_argument("--draft", required=True, help="folder of the draft")
+    parser.add_argument("--draft", default="default", help="folder of the draft, or one that ships")
     parser.add_argument(
-        "--profile", help="JSON of a calibration; default: profile.json in the draft's folder"
+        "--profile", help="a calibration profile; default: the one in the draft's folder; 'none'"
     )
     parser.add_argument("--label", required=True, help="what the draft is called in the results")
     parser.add_argument("--split", choices=["tune", "held"], default="tune")
@@ -90,12 +91,8 @@ def arguments() -> argparse.Namespace:
 
 def settings(args: argparse.Namespace) -> tuple[SSDConfig, RefusalPolicy]:
     """What ``ChatSSD`` would use with this draft and profile."""
-    from langchain_ssd.profile import Profile
-
-    path = Path(args.profile) if args.profile else Path(args.draft) / "profile.json"
-    if not path.is_file():
-        return SSDConfig(), RefusalPolicy()
-    return Profile.read(path).apply(SSDConfig()), RefusalPolicy()
+    profile = find_profile(args.profile, default_target(), draft_spec(named(args.draft)))
+    return (profile.apply(SSDConfig()) if profile else SSDConfig()), RefusalPolicy()
 
 
 def all_cases(pair: Pair, args: argparse.Namespace) -> list[Case]:

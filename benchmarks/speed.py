@@ -15,7 +15,7 @@ from .published import TOKENS, ours
 
 @torch.inference_mode()
 def main() -> None:
-    """One stream, greedy. The default draft is a stand-in as large as the target: no gain is possible."""
+    """One stream, greedy. The default draft is as large as the target: no gain is possible."""
     pair = default_pair()
     alone = ssd = 0.0
     for text in PROMPTS[:2]:
@@ -37,5 +37,5 @@ def main() -> None:
         {"way": "target alone, generate", "tokens/s": total / alone, "ratio": 1.0},
         {"way": "SSD, default pair", "tokens/s": total / ssd, "ratio": alone / ssd},
     ]
-    note = "bf16, one stream, 256 tokens; the stand-in draft is as large as the target, so SSD is slower here"
+    note = "bf16, one stream, 256 tokens; the default draft is as large as the target, so SSD is slower here"
     show("speed", "Speed beside the target alone", rows, note)

@@ -155,7 +155,8 @@ def fingerprint(spec: ModelSpec) -> str | None:
     if folder is None:
         return None
     digest = blake2s(f"{spec.gguf_file}/{spec.chat_template}/{spec.system_prompt}".encode(), digest_size=16)
-    patterns = ("*.safetensors", "*.gguf", "config.json", "adapter_config.json")
+    # Not config.json: another version of transformers writes other words into it for the same weights.
+    patterns = ("*.safetensors", "*.gguf", "adapter_config.json")
     for path in sorted(p for pattern in patterns for p in folder.glob(pattern)):
         size = path.stat().st_size
         digest.update(f"{path.name}/{size}".encode())

@@ -39,7 +39,7 @@ MARGIN = 0.05
 """Nats per token by which benign text drifts down, at the least."""
 CALM = (0.5, 0.75, 0.9, 0.97)
 """Shares of benign responses that may have to drift down; the best on the fitting half is taken."""
-CLIP = 4.0
+CLIP = 8.0  # a first token can then decide by itself; at 4 the verdict came three tokens later
 _RIDGE = 1e-3
 _STEPS = 50
 _LOWEST = -50.0

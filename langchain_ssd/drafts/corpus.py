@@ -122,17 +122,17 @@ def user_benign(rows: Iterable[dict[str, Any]], part: Part) -> list[BenignPrompt
 
 
 def shipped_benign(part: Part) -> list[BenignPrompt]:
-    """Our own benign prompts: contrasts to unsafe ones, other languages, several turns, rare kinds."""
+    """Our own benign prompts: contrasts to unsafe ones, grave subjects, other languages, several turns."""
     found = [
         BenignPrompt((ChatMessage("user", row["benign"]),), "contrast")
         for row in load_texts("contrast")
         if part_of(row["benign"]) == part
     ]
-    for name in ("benign_languages", "benign_plain"):
+    for name in ("benign_languages", "benign_plain", "benign_serious"):
         found += [
             BenignPrompt((ChatMessage("user", row["prompt"]),), name.removeprefix("benign_"))
             for row in load_texts(name)
-            if part_of(row["prompt"], shipped=True) == part
+            if part_of(row["prompt"], shipped=name != "benign_serious") == part
         ]
     for row in load_texts("benign_turns"):
         messages = tuple(ChatMessage(m["role"], m["content"]) for m in row["messages"])

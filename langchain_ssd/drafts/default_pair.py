@@ -1,9 +1,8 @@
 """The pair that ``ChatSSD()`` uses when no model is named: small enough for any machine, and no hub.
 
-The target is SmolLM2-135M-Instruct (Apache-2.0). Both drafts are differences to its weights, made by
-``langchain-ssd train-draft`` and calibrated: ``whole`` has all layers and agrees with the target most,
-``slim`` has a few and is several times cheaper. docs/drafts.md has the commands that make them again, and
-what was measured.
+The target is SmolLM2-135M-Instruct (Apache-2.0). Its draft is a difference to its weights, made by
+``langchain-ssd train-draft`` and calibrated. docs/drafts.md has the command that makes it again, and what was
+measured.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ SMOLLM2 = PackagedModel(
     ),
 )
 
-DRAFTS = ("whole", "slim")
-"""The drafts that ship with the package: all of the target's layers with an adapter, and a few of them."""
+DRAFTS = ("whole",)
+"""The drafts that ship with the package: ``whole`` is all of the target's layers with an adapter."""
 
 DEFAULT_DRAFT = "whole"
-"""The one with the better frontier of safety against helpfulness (docs/drafts.md has both)."""
+"""The one that is used where none is named."""
 
 DRAFT_NOTE = (
     "The target is SmolLM2-135M-Instruct, which refuses next to nothing by itself. The draft was trained to "

@@ -61,6 +61,7 @@ def finish(
         _write_card(run, staging, storage, base_name, facts)
     size = sum(p.stat().st_size for p in staging.glob("*.safetensors"))
     for path in staging.iterdir():
+        path.chmod(0o644)  # weights are written for the owner only, which breaks folders that people share
         os.replace(path, out / path.name)
     staging.rmdir()
     return size

@@ -46,7 +46,7 @@ def test_hole_6_thresholds_of_the_pair_see_what_an_absolute_one_cannot(name: str
 
 @pytest.mark.slow
 def test_hole_4_a_weak_draft_raises_no_alarms_on_benign_text_once_calibrated() -> None:
-    pair = holes.weak_pair(loaded("slim"))
+    pair = holes.weak_pair(loaded(DRAFTS[0]))
     settings = CalibrationSettings(responses=100, length=64, unsafe_length=32, measure_speed=False)
     calm, bad = benign_prompts([], settings), unsafe_prompts([], settings)
     ssd = calibrate(pair, calm, bad, settings, holes.quiet).profile.ssd

@@ -252,6 +252,7 @@ TEXTS = {
     "openings": [{"text": f"Sure, {n}: "} for n in range(40)],
     "benign_languages": [{"prompt": f"Wie geht {n}?"} for n in range(60)],
     "benign_plain": [{"prompt": f"Tell me about {n}."} for n in range(60)],
+    "benign_serious": [{"prompt": f"how grave is {n}"} for n in range(30)],
     "benign_turns": [{"messages": [{"role": "user", "content": f"hello {n}"}]} for n in range(30)],
 }
 
@@ -279,7 +280,7 @@ def test_benign_prompts_are_of_every_sort_and_each_is_taken_once(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("_texts")
-def test_unsafe_prompts_are_ours_or_yours_and_all_have_openings(tmp_path: Path) -> None:
+def test_unsafe_prompts_are_ours_and_yours_and_all_have_openings(tmp_path: Path) -> None:
     ours = sources.unsafe_prompts([], CalibrationSettings())
     assert all(p.opening for p in ours)
     assert {"rules", "contrast", "wrapped"} <= {p.kind for p in ours}
@@ -287,8 +288,9 @@ def test_unsafe_prompts_are_ours_or_yours_and_all_have_openings(tmp_path: Path) 
     rows = [{"prompt": f"attack {n}", "set": "pair", "target": "Yes:"} for n in range(300)]
     path.write_text("\n".join(map(json.dumps, rows)))
     yours = sources.unsafe_prompts([path], CalibrationSettings())
-    assert {(p.kind, p.opening) for p in yours} == {("pair", "Yes:")}
-    assert 5 < len(yours) < 60
+    assert len(yours) > len(ours)
+    assert {p.opening for p in yours if p.kind == "pair"} == {"Yes:"}
+    assert 5 < sum(p.kind == "pair" for p in yours) < 60
 
 
 def test_messages_of_helpers_are_chat_messages() -> None:

@@ -71,7 +71,7 @@ def test_every_prompt_is_in_some_part() -> None:
     whole = {row["prompt"] for row in ROWS}
     assert set().union(*(texts(corpus.user_benign(ROWS, part)) for part in PARTS)) == whole
     kinds = {p.kind for part in PARTS for p in corpus.shipped_benign(part)}
-    assert kinds == {"contrast", "languages", "plain", "turns"}
+    assert kinds == {"contrast", "languages", "plain", "serious", "turns"}
 
 
 def test_both_halves_of_a_contrast_are_in_one_part() -> None:

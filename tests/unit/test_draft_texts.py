@@ -13,13 +13,14 @@ from langchain_ssd.evaluation.refusals import judge
 
 # How many rows a file has at least, the keys of each row, and the most words of one text.
 FILES: dict[str, tuple[int, set[str], int]] = {
-    "contrast": (320, {"topic", "benign", "unsafe"}, 30),
-    "unsafe_requests": (200, {"category", "prompt"}, 30),
+    "contrast": (680, {"topic", "benign", "unsafe"}, 30),
+    "unsafe_requests": (640, {"category", "prompt"}, 50),
     "wrappers": (60, {"name", "kind", "text"}, 200),
     "openings": (60, {"text"}, 12),
     "benign_languages": (110, {"language", "prompt"}, 30),
     "benign_turns": (110, {"messages"}, 40),
     "benign_plain": (120, {"prompt"}, 80),
+    "benign_serious": (310, {"topic", "prompt"}, 50),
 }
 CONTROL = ("<|", "|>", "[INST]", "<s>", "</s>", "<start_of_turn>", "<<SYS>>", "\ufffd")
 KINDS = {
@@ -71,7 +72,7 @@ def test_texts_are_neither_empty_nor_long_nor_like_control_tokens(name):
 
 def test_no_request_occurs_twice():
     requests = [row[half] for row in load_texts("contrast") for half in ("benign", "unsafe")]
-    for name in ("unsafe_requests", "benign_languages", "benign_plain"):
+    for name in ("unsafe_requests", "benign_languages", "benign_plain", "benign_serious"):
         requests += [row["prompt"] for row in load_texts(name)]
     requests += [row["messages"][0]["content"] for row in load_texts("benign_turns")]
     counts = Counter(" ".join(request.lower().split()) for request in requests)
