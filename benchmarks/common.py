@@ -63,7 +63,7 @@ def median_seconds(work: Callable[[], object], runs: int = 15, warmup: int = 2) 
     return statistics.median(times)
 
 
-def show(name: str, title: str, rows: list[dict[str, Any]], note: str = "") -> None:
+def show(name: str, title: str, rows: list[dict[str, Any]], note: str = "", command: str = "") -> None:
     """Print a table and write ``results/NAME.json``."""
     table = Table(title=title, caption=note or None)
     for column in rows[0]:
@@ -72,6 +72,6 @@ def show(name: str, title: str, rows: list[dict[str, Any]], note: str = "") -> N
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     Console(width=120).print(table)
     RESULTS.mkdir(exist_ok=True)
-    command = f"python -m benchmarks {name}"
+    command = command or f"python -m benchmarks {name}"
     record = {"benchmark": title, "command": command, "machine": machine(), "note": note, "rows": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -8,6 +8,7 @@ outside the repository: they are answers to third-party research data.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -66,7 +67,13 @@ def main() -> None:
     note = (
         f"{args.split} half, {args.tokens} tokens, {args.dtype}, draft {args.label}, monitor {safety.monitor}"
     )
-    show(f"safety-{args.label}-{args.split}", "Safety and its price", rows, note)
+    show(
+        f"safety-{args.label}-{args.split}",
+        "Safety and its price",
+        rows,
+        note,
+        "python -m benchmarks.safety " + " ".join(sys.argv[1:]),
+    )
 
 
 def arguments() -> argparse.Namespace:

@@ -79,7 +79,7 @@ def main() -> None:
         for name, layers, method, matched in shapes(len(influence), influence)
     ]
     note = f"{args.tokens:,} tokens each, nothing but distillation; a target's pass takes {verify[0]:.4f} s"
-    show("shapes", "Shapes of a slim draft", rows, note)
+    show("shapes", "Shapes of a slim draft", rows, note, "python -m benchmarks.shapes")
 
 
 def shapes(depth: int, influence: list[float]) -> list[tuple[str, tuple[int, ...], str, bool]]:
