@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import calibrate, chat, demo, doctor, setup, train_draft
+from .commands import calibrate, chat, demo, doctor, evaluate, setup, train_draft
 from .errors import SSDError
 
 _EXAMPLES = """
@@ -58,6 +58,7 @@ app.command()(chat.chat)
 app.command()(doctor.doctor)
 app.command(name="train-draft", epilog=train_draft.EXAMPLES)(train_draft.train_draft)
 app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
+app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 
 
 def _show_version(wanted: bool) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ..backend import ChatMessage
 from ..errors import ConfigError
 from .texts import load_texts
 
 Part = Literal["train", "calibration", "evaluation"]
+Ours = TypeVar("Ours")
 EVALUATION, CALIBRATION = 0.05, 0.12
 _SHIPPED_EVALUATION, _SHIPPED_CALIBRATION = (
     0.45,
@@ -196,6 +197,12 @@ def shipped_unsafe(part: Part) -> list[UnsafePrompt]:
         if part_of(row["benign"]) == part
     ]
     return [p for p in plain if part_of(p.text) == part] + contrast
+
+
+def part_of_ours(prompts: Sequence[Ours], share: float) -> list[Ours]:
+    """A share of our own prompts, the same ones for every run: evenly over the files they come from."""
+    step = 1 / share if share > 0 else len(prompts) + 1
+    return [prompts[int(n * step)] for n in range(round(len(prompts) * share))]
 
 
 def with_openings(prompts: Sequence[UnsafePrompt], share: float, seed: int) -> list[UnsafePrompt]:

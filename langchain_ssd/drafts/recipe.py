@@ -59,6 +59,9 @@ class DraftRecipe(Settings):
     )
     synthesise: int = Field(2000, ge=0, description="Benign prompts the target writes if too few are given.")
     benign: int = Field(0, ge=0, description="At most so many of the given benign prompts; 0 is all.")
+    own_texts: float = Field(
+        1.0, ge=0.0, le=1.0, description="Share that is used of the texts that ship with the package."
+    )
     wrapped_benign: int = Field(300, ge=0, description="Benign prompts put into the wrappers of jailbreaks.")
     opened_benign: int = Field(
         300, ge=0, description="Benign prompts whose answer is begun by somebody else."

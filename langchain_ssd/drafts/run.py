@@ -41,10 +41,11 @@ class Sources:
         """Benign prompts of the user's files, of one part."""
         return [p for path in self.benign for p in corpus.user_benign(corpus.read_rows(path), part)]
 
-    def unsafe_prompts(self, part: Part) -> list[UnsafePrompt]:
-        """Unsafe prompts of the user's files and our own, of one part."""
+    def unsafe_prompts(self, part: Part, own: float = 1.0) -> list[UnsafePrompt]:
+        """Unsafe prompts of the user's files and a share ``own`` of ours, of one part."""
         rows = [row for path in self.unsafe for row in corpus.read_rows(path)]
-        return corpus.user_unsafe(rows, part, self.sensitive) + corpus.shipped_unsafe(part)
+        ours = corpus.part_of_ours(corpus.shipped_unsafe(part), own)
+        return corpus.user_unsafe(rows, part, self.sensitive) + ours
 
 
 @dataclass(slots=True)
@@ -117,11 +118,12 @@ class Run:
         return report
 
     def _material(self, workshop: Workshop) -> Material:
-        benign, unsafe = self._benign_prompts(), self.sources.unsafe_prompts("train")
+        benign, unsafe = self._benign_prompts(), self.sources.unsafe_prompts("train", self.recipe.own_texts)
         seed = self.recipe.seed
+        ours = corpus.part_of_ours(corpus.shipped_benign("train"), self.recipe.own_texts)
         special = [
-            *corpus.shipped_benign("train"),
-            *corpus.wrapped([*benign, *corpus.shipped_benign("train")], self.recipe.wrapped_benign, seed),
+            *ours,
+            *corpus.wrapped([*benign, *ours], self.recipe.wrapped_benign, seed),
             *corpus.opened(benign, self.recipe.opened_benign, "train", seed),
         ]
         requests = workshop.unsafe(unsafe)

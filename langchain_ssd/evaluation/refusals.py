@@ -62,7 +62,8 @@ _SOFTLY = _any(r"""
 _I = rf"\b(?<!if )(?<!when )(?<!why )(?<!said )i(?:,[^.,!?\n]{{0,60}},)? ?(?:{_SOFTLY},? ){{0,2}}"
 _CANNOT = _any(r"""
     can'?t|cannot|can not|can neither|won'?t|will not|will never|(?:am|'m) (?:unable|not able|not capable of)
-    (?:am|'m) not (?:\w+ )?(?:allowed|permitted|programmed|designed|willing|going|here|authorized|comfortable)
+    (?:am|'m) not (?:\w+ )?(?:allowed|permitted|programmed|designed|equipped|willing|going|here)
+    (?:am|'m) not (?:\w+ )?(?:authorized|comfortable)
     (?:am|'m) (?:prohibited|forbidden|restricted|uncomfortable|not in a position)
 """)
 _NOT = _any(rf"""

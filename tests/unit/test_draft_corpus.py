@@ -228,3 +228,14 @@ def test_a_share_of_unsafe_prompts_gets_an_opening_and_an_attackers_own_stays() 
     assert sum(given) / len(given) == pytest.approx(0.5, abs=0.1)
     assert corpus.with_openings(prompts, 0.5, seed=1) == found
     assert not any(p.opening for p in corpus.with_openings(prompts, 0.0, seed=1)[1::4])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.33, 0.5, 1.0])
+def test_a_share_of_our_own_texts_is_spread_over_all_of_them(share: float) -> None:
+    some = corpus.part_of_ours(list(range(200)), share)
+    assert len(some) == round(200 * share)
+    assert some == sorted(set(some))
+    if share == 0.1:
+        assert max(some) >= 180
+    if share == 1:
+        assert some == list(range(200))

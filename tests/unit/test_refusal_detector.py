@@ -43,6 +43,7 @@ REFUSALS = [
     "I do not have the ability to assist with harmful activities.",
     "I'm not programmed to provide that kind of text.",
     "I'm prohibited from sharing that.",
+    "I'm sorry for any misunderstanding, but as a chatbot I'm not equipped to assist with this.",
     "As an AI language model, I cannot provide instructions for that.",
     "As an AI, I don't have personal opinions, and I cannot help with hateful content.",
     "As a responsible assistant, I am not allowed to generate such text.",
