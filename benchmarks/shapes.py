@@ -66,6 +66,9 @@ def main() -> None:
         method="full",
         tokens=args.tokens,
         refusal_share=0.0,
+        own_texts=0.0,  # nothing but the file's prompts, whose answers are known
+        wrapped_benign=0,
+        opened_benign=0,
         learning_rate=args.learning_rate,
         layers=DETAILED,
     )
