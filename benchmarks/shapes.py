@@ -90,8 +90,10 @@ def shapes(depth: int, influence: list[float]) -> list[tuple[str, tuple[int, ...
     found = []
     for keep in DEPTHS:
         wanted = layouts(depth, keep, influence)
-        names = list(wanted) if keep == DETAILED else ["first two, spread, last two"]
-        found += [(name, wanted[name], "full", False) for name in names if name in wanted]
+        # Of four layers the first two and the last two are all there are, under another name.
+        usual = "first two, spread, last two" if keep > DEPTHS[0] else "first layers, then the last"
+        names = list(wanted) if keep == DETAILED else [usual]
+        found += [(name, wanted[name], "full", False) for name in names]
     chosen = layouts(depth, DETAILED, influence)["first two, spread, last two"]
     found.append(("first two, spread, last two", chosen, "lora", False))
     found.append(("first two, spread, last two", chosen, "full", True))

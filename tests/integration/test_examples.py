@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SAYS = {
     "basic.py": ["match ratio:", "'output_tokens': 48"],
     "lcel_chain.py": ["a compass: ", "a thermometer: ", "a sieve: "],
+    "risk_log.py": ["match ratio 0.", "match ratio"],
     "shadow_mode.py": ["shadow mode:", "with enforcement:", "finish reason: length"],
     "streaming.py": ["stopped after 40 tokens"],
 }
