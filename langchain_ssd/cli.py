@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import calibrate, chat, demo, doctor, evaluate, setup, train_draft
+from .commands import calibrate, chat, demo, doctor, evaluate, report, schema, setup, train_draft, watch
 from .errors import SSDError
 
 _EXAMPLES = """
@@ -59,6 +59,9 @@ app.command()(doctor.doctor)
 app.command(name="train-draft", epilog=train_draft.EXAMPLES)(train_draft.train_draft)
 app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command(epilog=watch.EXAMPLES)(watch.watch)
+app.command(epilog=report.EXAMPLES)(report.report)
+app.command()(schema.schema)
 
 
 def _show_version(wanted: bool) -> None:
