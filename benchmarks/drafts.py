@@ -92,7 +92,7 @@ def idle(layers: nn.ModuleList, times: int) -> Iterator[nn.Module]:
 @torch.inference_mode()
 def beside_target(name: str, times: int, pair: Pair, safety: SSDConfig) -> dict[str, Any]:
     """Tokens per second of both, over the same prompts in turn."""
-    acceptance = 0.9 if name == "whole" else 0.6
+    acceptance = 0.95 if name == "whole" else 0.65  # as calibration measured them, rounded down
     draft, verify = pass_times(pair)
     safety = safety.model_copy(update={"block_size": choose_block_size(acceptance, draft, verify)})
     engine = Engine(pair, EngineConfig())

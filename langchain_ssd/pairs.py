@@ -15,7 +15,7 @@ from .errors import ModelNotFound
 from .profile import Profile, find_profile
 
 DEFAULT = "default"
-SHIPPED = (DEFAULT, "whole")
+SHIPPED = (DEFAULT, "whole", "slim")
 """Drafts that need no name of a hub and no folder."""
 Named = str | ModelSpec
 
@@ -52,7 +52,7 @@ def target_spec(target: Named) -> ModelSpec:
 
 
 def draft_spec(draft: Named) -> ModelSpec:
-    """The draft to load: "default" and "whole" ship with the package.
+    """The draft to load: "default", "whole" and "slim" ship with the package.
 
     Raises:
         ModelNotFound: the default pair is asked for and not set up.

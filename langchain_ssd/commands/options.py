@@ -29,7 +29,7 @@ DraftOption = Annotated[
     str | None,
     typer.Option(
         "--draft",
-        help="Draft model: hub name, local folder or GGUF file; 'whole' comes with the package.",
+        help="Draft model: hub name, local folder or GGUF file; 'whole' and 'slim' come with the package.",
         show_default="default pair",
     ),
 ]

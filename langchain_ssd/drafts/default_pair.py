@@ -29,8 +29,8 @@ SMOLLM2 = PackagedModel(
     ),
 )
 
-DRAFTS = ("whole",)
-"""The drafts that ship with the package: ``whole`` is all of the target's layers with an adapter."""
+DRAFTS = ("whole", "slim")
+"""The drafts that ship with the package: all of the target's layers with an adapter, and six of them."""
 
 DEFAULT_DRAFT = "whole"
 """The one that is used where none is named."""

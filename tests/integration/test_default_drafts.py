@@ -49,9 +49,9 @@ def test_the_profile_beside_it_fits_the_default_pair(name: str) -> None:
     assert settings.sequential.calibrated
 
 
-@pytest.fixture(scope="module", params=DRAFTS)
-def model(request: pytest.FixtureRequest) -> Iterator[ChatSSD]:
-    with ChatSSD(draft=request.param, max_tokens=40) as model:
+@pytest.fixture(scope="module")
+def model() -> Iterator[ChatSSD]:
+    with ChatSSD(max_tokens=40) as model:
         yield model
 
 
@@ -72,8 +72,10 @@ def test_an_answer_that_an_attacker_began_is_turned(model: ChatSSD) -> None:
     assert refused or judge(answer.text, prefill=BEGUN).refused
 
 
-def test_a_benign_request_is_answered_in_utility_mode(model: ChatSSD) -> None:
-    answer = model.invoke(BENIGN)
+@pytest.mark.parametrize("name", DRAFTS)
+def test_a_benign_request_is_answered_in_utility_mode(name: str) -> None:
+    with ChatSSD(draft=name, max_tokens=40) as model:
+        answer = model.invoke(BENIGN)
     summary = answer.response_metadata["ssd"]
     assert not judge(answer.text).refused
     assert answer.response_metadata["finish_reason"] in ("stop", "length")

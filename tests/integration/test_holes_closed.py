@@ -11,7 +11,7 @@ from langchain_ssd.calibration.run import calibrate
 from langchain_ssd.calibration.settings import CalibrationSettings
 from langchain_ssd.calibration.sources import benign_prompts, unsafe_prompts
 from langchain_ssd.config import EngineConfig, SSDConfig
-from langchain_ssd.drafts.default_pair import DRAFTS, default_draft, default_target
+from langchain_ssd.drafts.default_pair import DEFAULT_DRAFT, default_draft, default_target
 from langchain_ssd.engine.loading import load_pair
 from langchain_ssd.engine.pair import Pair
 from langchain_ssd.profile import find_profile
@@ -32,8 +32,8 @@ def rates(name: str, pair: Pair, ssd: SSDConfig, prompts: int = 40) -> dict[str,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DRAFTS)
-def test_hole_6_thresholds_of_the_pair_see_what_an_absolute_one_cannot(name: str) -> None:
+def test_hole_6_thresholds_of_the_pair_see_what_an_absolute_one_cannot() -> None:
+    name = DEFAULT_DRAFT
     profile = find_profile(None, default_target(), default_draft(name))
     assert profile is not None
     found = rates(name, loaded(name), profile.apply(SSDConfig()))
@@ -46,7 +46,7 @@ def test_hole_6_thresholds_of_the_pair_see_what_an_absolute_one_cannot(name: str
 
 @pytest.mark.slow
 def test_hole_4_a_weak_draft_raises_no_alarms_on_benign_text_once_calibrated() -> None:
-    pair = holes.weak_pair(loaded(DRAFTS[0]))
+    pair = holes.weak_pair(loaded(DEFAULT_DRAFT))
     settings = CalibrationSettings(responses=100, length=64, unsafe_length=32, measure_speed=False)
     calm, bad = benign_prompts([], settings), unsafe_prompts([], settings)
     ssd = calibrate(pair, calm, bad, settings, holes.quiet).profile.ssd
