@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from .config import RefusalPolicy, Sampling, SSDConfig
+from .constraint import Constraint
 from .errors import BackendNotInstalled
 from .events import Event
 
@@ -39,12 +40,19 @@ class ChatRequest:
     Attributes:
         messages: the conversation, without a trailing assistant turn.
         prefill: the start of the answer, if the caller gave one; scored before the first new token.
+        tools: functions the model may call, in OpenAI's shape.
+        tool_choice: "auto", "none", "required" (at least one call), or the name of the one to call.
+        parallel_tool_calls: whether more than one call may come out.
+        constraint: what the answer must look like; ``None`` for free text.
         timeout: seconds from submission after which the request fails; ``None`` waits for ever.
     """
 
     messages: tuple[ChatMessage, ...]
     prefill: str = ""
     tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    constraint: Constraint | None = None
     sampling: Sampling = field(default_factory=Sampling)
     safety: SSDConfig = field(default_factory=SSDConfig)
     refusal: RefusalPolicy = field(default_factory=RefusalPolicy)

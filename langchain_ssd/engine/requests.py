@@ -78,6 +78,8 @@ def _check(request: ChatRequest) -> None:
         raise InvalidRequest("the conversation is empty; send at least one message with text")
     if request.tools:
         raise InvalidRequest("this version cannot call tools; send the request without them")
+    if request.constraint is not None:
+        raise InvalidRequest("this version cannot constrain an answer; send the request without a grammar")
     texts = [request.prefill, *(m.content for m in request.messages)]
     for text in texts:
         try:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, get_args
 
 from ..backend import ChatMessage, ChatRequest, Role
 from ..config import EngineConfig, ModelSpec, RefusalPolicy, Sampling, Settings, SSDConfig
+from ..constraint import Constraint, ConstraintKind
 from ..errors import ConfigError, InvalidRequest, ProtocolError
 from ..events import KINDS, Event, Failed, Finished, Summary, event_from_wire
 from .protocol import FRAME_LIMIT, VERSION, Frame, encode, fits, pack, to_json
@@ -66,6 +67,7 @@ _REQUEST_FIELDS = tuple(f.name for f in fields(ChatRequest))
 def request_to_wire(request: ChatRequest) -> Frame:
     """A request as a JSON object."""
     wire = {name: getattr(request, name) for name in _REQUEST_FIELDS}
+    wire["constraint"] = None if request.constraint is None else asdict(request.constraint)
     wire["messages"] = [{name: getattr(m, name) for name in _MESSAGE_FIELDS} for m in request.messages]
     for name in _SETTINGS:
         wire[name] = wire[name].model_dump(mode="json")
@@ -82,6 +84,9 @@ def request_from_wire(wire: Frame) -> ChatRequest:
         values: dict[str, Any] = {name: model.model_validate(wire[name]) for name, model in _SETTINGS.items()}
         values["messages"] = tuple(_message_from_wire(message) for message in _objects(wire["messages"]))
         values["tools"] = _objects(wire["tools"])
+        values["tool_choice"] = _checked(wire["tool_choice"], str)
+        values["parallel_tool_calls"] = _checked(wire["parallel_tool_calls"], bool)
+        values["constraint"] = _constraint_from_wire(wire["constraint"])
         values["prefill"] = _checked(wire["prefill"], str)
         values["include_thinking"] = _checked(wire["include_thinking"], bool)
         values["timeout"] = None if wire["timeout"] is None else float(_checked(wire["timeout"], float))
@@ -112,6 +117,16 @@ def encode_submit(request_id: int, body: bytes, submitted: float) -> bytes:
     age = time.monotonic() - submitted
     head = f'{{"type":"submit","id":{request_id},"age":{age:.6f},"request":'
     return pack(head.encode("ascii") + body + b"}")
+
+
+def _constraint_from_wire(wire: Frame | None) -> Constraint | None:
+    if wire is None:
+        return None
+    constraint = Constraint(**wire)
+    if constraint.kind not in get_args(ConstraintKind):
+        raise KeyError("unknown kind")
+    _checked(constraint.may_refuse, bool)
+    return constraint
 
 
 def _message_from_wire(wire: Frame) -> ChatMessage:
