@@ -18,6 +18,8 @@ NAMES = {
     "speed": "tokens per second beside the target alone",
     "drafts": "the same for both default drafts, and for a costlier target",
     "holes": "holes 4 and 6 of the paper monitor before and after calibration",
+    "grammar": "tokens per second under a grammar beside free text",
+    "grammar_libraries": "llguidance against xgrammar: masks, compiling, rollback (pip install xgrammar)",
     "batching": "the same requests one at a time and together: speed, and whether the answers stay equal",
 }
 
@@ -27,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Run benchmarks; results go to benchmarks/results/NAME.json.",
-        epilog="\n".join(f"{name:10} {text}" for name, text in NAMES.items()),
+        epilog="\n".join(f"{name:17} {text}" for name, text in NAMES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], help="which (default: all)")

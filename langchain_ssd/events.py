@@ -53,6 +53,7 @@ class Token(Event):
     """One released token; entropies and divergences in nats.
 
     ``p_target`` and ``p_draft`` are at temperature 1, ``p_composite`` is what the token was drawn with.
+    ``scored`` is false where a grammar left no choice: such a token says nothing about the risk.
     """
 
     kind: ClassVar[str] = "token"
@@ -71,6 +72,7 @@ class Token(Event):
     entropy_target: float = 0.0
     entropy_draft: float = 0.0
     statistic: float | None = None
+    scored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,11 @@ class Refused(Event):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One response in numbers."""
+    """One response in numbers.
+
+    ``scored`` counts the tokens that somebody had a choice about, and ``accepted`` and ``drafted`` only such
+    tokens. ``declined``: the answer took the refusal in words that its grammar allows.
+    """
 
     monitor: str = "paper"
     calibrated: bool = False
@@ -132,6 +138,7 @@ class Summary:
     max_statistic: float | None = None
     prefill_tokens: int = 0
     seed: int = 0
+    declined: bool = False
     refusal: dict[str, Any] | None = None
     time_to_first_token: float | None = None
     queue_seconds: float | None = None

@@ -24,6 +24,8 @@ from ..decoding.refusal import RefusalRule
 from ..decoding.sampling import SamplingRule
 from ..decoding.verify import RowSettings
 from ..errors import ContextOverflow, InvalidRequest
+from .constraints import Form, FreeText
+from .grammar_library import Grammars
 from .pair import Pair
 from .penalties import Penalties
 from .sequence import Sequence
@@ -32,11 +34,21 @@ from .text import TextStream, ThinkingSplitter, TokenDecoder
 _ROLES = ("system", "user", "assistant", "tool")
 
 
-def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float) -> Sequence:
+def open_sequence(
+    pair: Pair, request_id: str, request: ChatRequest, now: float, grammars: Grammars | None = None
+) -> Sequence:
     """Render a request for both models and check it against both contexts.
 
+    Args:
+        pair: the loaded models.
+        request_id: its name.
+        request: what is asked.
+        now: on the caller's clock.
+        grammars: the pair's compiled grammars, kept from request to request.
+
     Raises:
-        InvalidRequest: the messages cannot be answered.
+        InvalidRequest: the messages cannot be answered, or not in the form asked for.
+        ConfigError: a grammar is asked for, and the grammar library is missing.
         ContextOverflow: a prompt does not fit; the message gives the numbers.
         TemplateError: a chat template refuses the messages.
     """
@@ -66,6 +78,7 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
         settings=make_settings(safety, rule),
         text=_text_stream(pair, request, prompts[0], prefill),
         penalties=Penalties(sampling, target[:answer_starts], prefill, pair.vocab_size),
+        form=_form(pair, grammars or Grammars(pair), request, prompts[0], prefill),
         # Passes of other shapes round differently; only float64 is far enough from a near tie not to care.
         alone=sampling.seed is not None and pair.target.model.dtype != torch.float64,
         calibrated=safety.monitor == "sequential" and safety.sequential.calibrated,
@@ -78,8 +91,6 @@ def _check(request: ChatRequest) -> None:
         raise InvalidRequest("the conversation is empty; send at least one message with text")
     if request.tools:
         raise InvalidRequest("this version cannot call tools; send the request without them")
-    if request.constraint is not None:
-        raise InvalidRequest("this version cannot constrain an answer; send the request without a grammar")
     texts = [request.prefill, *(m.content for m in request.messages)]
     for text in texts:
         try:
@@ -90,6 +101,20 @@ def _check(request: ChatRequest) -> None:
             raise InvalidRequest("a message holds a NUL character; remove it")
     if any(m.role not in _ROLES for m in request.messages):
         raise InvalidRequest(f"unknown role; use one of {', '.join(_ROLES)}")
+
+
+def _form(
+    pair: Pair, grammars: Grammars, request: ChatRequest, prompt: list[int], prefill: list[int]
+) -> Form:
+    if request.constraint is None:
+        return FreeText()
+    renderer = pair.target.renderer
+    return grammars.start(
+        request.constraint,
+        prefill,
+        thinks=renderer.thinks and not request.prefill,
+        opened=renderer.opens_thinking(prompt, request.prefill),
+    )
 
 
 def _room(pair: Pair, target: int, draft: int, wanted: int | None) -> int:

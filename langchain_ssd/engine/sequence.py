@@ -26,6 +26,7 @@ from ..events import (
     Token,
 )
 from ..refusal_text import choose_refusal
+from .constraints import Form, FreeText
 from .penalties import Penalties
 from .text import TextStream
 
@@ -68,6 +69,7 @@ class Sequence:
     settings: RowSettings
     text: TextStream
     penalties: Penalties
+    form: Form = field(default_factory=FreeText)
     alone: bool = False  # its passes are not shared, so that their last bits are its own
     calibrated: bool = False
     prompt_tokens: int = 0
@@ -126,6 +128,7 @@ class Sequence:
         self.target_tokens.append(token)
         self.draft_tokens.append(token)
         self.penalties.add(token)
+        self.form.settle(token)
         self.room -= 1
         if step.verdict is not None:
             yield BinScored(*_fields(step.verdict))
@@ -142,18 +145,19 @@ class Sequence:
             return
         index = len(self.emitted) - 1
         stopped = self.text.push(index, step.draw.token, partial(_token, step, index))
-        if stopped or self.room <= 0:
-            yield from self.finish("stop" if stopped else "length", stopped)
+        complete = stopped or self.form.over  # where only an end token could follow, none is waited for
+        if complete or self.room <= 0:
+            yield from self.finish("stop" if complete else "length", stopped)
             return
         cleared = self.monitor.cleared if self.settings.enforce else len(self.emitted)
         yield from self.text.release(len(self.emitted), cleared)
 
     def _count(self, step: Emission) -> None:
         t = self.tally
-        t.accepted += step.accepted
         t.safety_tokens += step.mode == "safety"
         if step.evidence.scored:
             t.scored += 1
+            t.accepted += step.accepted
             t.agreeing += step.evidence.agreement
         self.note_statistic(step.statistic)
 
@@ -224,6 +228,7 @@ class Sequence:
             max_statistic=t.max_statistic,
             prefill_tokens=len(self.prefill),
             seed=self.seed,
+            declined=self.form.declined,
             refusal=_refusal_info(self.refused),
         )
 
@@ -233,7 +238,7 @@ def _token(step: Emission, index: int, text: str, thinking: bool) -> Token:
     e, d = step.evidence, step.draw
     return Token(
         index, d.token, text, thinking, step.mode, e.agreement, step.accepted, d.p_target, d.p_draft, d.prob,
-        e.kl, e.total_variation, e.entropy_target, e.entropy_draft, step.statistic,
+        e.kl, e.total_variation, e.entropy_target, e.entropy_draft, step.statistic, e.scored,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, get_args
 
 from ..backend import ChatMessage, ChatRequest, Role
@@ -61,13 +61,15 @@ def hello_from_wire(frame: Frame) -> tuple[ModelSpec, ModelSpec, EngineConfig]:
 
 _SETTINGS: dict[str, type[Settings]] = {"sampling": Sampling, "safety": SSDConfig, "refusal": RefusalPolicy}
 _MESSAGE_FIELDS = tuple(f.name for f in fields(ChatMessage))
+_CONSTRAINT_FIELDS = tuple(f.name for f in fields(Constraint))
 _REQUEST_FIELDS = tuple(f.name for f in fields(ChatRequest))
 
 
 def request_to_wire(request: ChatRequest) -> Frame:
     """A request as a JSON object."""
     wire = {name: getattr(request, name) for name in _REQUEST_FIELDS}
-    wire["constraint"] = None if request.constraint is None else asdict(request.constraint)
+    constraint = request.constraint
+    wire["constraint"] = constraint and {name: getattr(constraint, name) for name in _CONSTRAINT_FIELDS}
     wire["messages"] = [{name: getattr(m, name) for name in _MESSAGE_FIELDS} for m in request.messages]
     for name in _SETTINGS:
         wire[name] = wire[name].model_dump(mode="json")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from langchain_ssd.backend import ChatMessage, ChatRequest
 from langchain_ssd.config import EngineConfig, ModelSpec, RefusalPolicy, Sampling, SSDConfig
+from langchain_ssd.constraint import Constraint
 from langchain_ssd.errors import ConfigError, InvalidRequest, ProtocolError
 from langchain_ssd.events import (
     BinScored,
@@ -45,6 +46,13 @@ FULL = ChatRequest(
 )
 
 
+def nested(depth: int):
+    schema = {}
+    for _ in range(depth):
+        schema = {"items": schema}
+    return schema
+
+
 def across(request: ChatRequest) -> ChatRequest:
     data = wire.encode_submit(7, wire.request_body(request), submitted=0.0)
     frame = read_frame(io.BytesIO(data), TO_WORKER)
@@ -57,6 +65,27 @@ def across(request: ChatRequest) -> ChatRequest:
 @pytest.mark.parametrize("request_", [FULL, ChatRequest((ChatMessage("user", "hi"),)), ChatRequest(())])
 def test_requests_survive(request_):
     assert across(request_) == request_
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        Constraint("json_schema", {"type": "object", "properties": {"\ud800": {"const": [1, 2.5, None]}}}),
+        Constraint("json_object", may_refuse=False),
+        Constraint("choice", ["a", ""]),
+        Constraint("lark", 'start: "x"\n'),
+        Constraint("json_schema", nested(300)),
+    ],
+)
+def test_constraints_survive(constraint):
+    request = ChatRequest((), constraint=constraint)
+    assert across(request) == request
+
+
+@pytest.mark.parametrize("value", [nested(50_000), {1, 2}, object()], ids=["deep", "set", "object"])
+def test_a_constraint_that_is_no_json_is_refused(value):
+    with pytest.raises(InvalidRequest):
+        wire.request_body(ChatRequest((), constraint=Constraint("json_schema", value)))
 
 
 def joined(text: str) -> str:
