@@ -12,9 +12,6 @@ import torch
 from torch import Tensor
 
 from ..errors import GrammarFailed
-from .refusal_branch import CAPTURE
-
-_TOO_COMPLEX = "the grammar became too complex along the answer; simplify it"
 
 
 def calmly(call: Callable[..., Any], *args: Any) -> Any:
@@ -130,28 +127,74 @@ class FreeText:
         """Nothing to forget."""
 
 
-class GrammarState:
-    """A compiled grammar at some point of an answer.
+class Branch:
+    """One compiled grammar along an answer. Where it cannot follow it only counts, until it is taken back.
 
     Args:
         compiled: the library's matcher at the beginning; it is copied.
-        writable: the tokens, as bits, that may be written as text or where the grammar names them.
-        ends: tokens that end a turn; legal exactly where the grammar accepts.
     """
 
-    def __init__(self, compiled: Any, writable: int, ends: frozenset[int]) -> None:
-        self._compiled, self._matcher = compiled, compiled.deep_copy()
+    def __init__(self, compiled: Any) -> None:
+        self._matcher = compiled.deep_copy()
+        self.missed = 0  # tokens since the one it could not follow
+
+    def look(self) -> int:
+        """The tokens that may come next, as bits, without ends of any kind being told apart."""
+        if self.missed:
+            return 0
+        bits = int.from_bytes(calmly(self._matcher.compute_bitmask), "little")
+        self._check()
+        return bits
+
+    @property
+    def accepts(self) -> bool:
+        """Whether the answer may end here."""
+        return not self.missed and bool(self._matcher.is_accepting())
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing may follow."""
+        return bool(self.missed) or bool(self._matcher.is_stopped())
+
+    def follow(self, token: int) -> None:
+        """Go on, if the grammar can."""
+        if self.missed or not calmly(self._matcher.try_consume_tokens, [token]):
+            self._check()
+            self.missed += 1
+
+    def go_back(self, steps: int) -> None:
+        """Take so many tokens back."""
+        unseen = min(steps, self.missed)
+        self.missed -= unseen
+        if steps > unseen and not calmly(self._matcher.rollback, steps - unseen):
+            raise GrammarFailed("this grammar cannot be taken back; simplify it")
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise GrammarFailed("the grammar became too complex along the answer; simplify it")
+
+
+class GrammarState:
+    """An answer's form at some point of it: the grammar asked for, and the refusal beside it if there is one.
+
+    Args:
+        answer: the grammar asked for, compiled.
+        refusal: the one of a refusal in words, or ``None``.
+        writable: the tokens, as bits, that may be written as text or where a grammar names them.
+        ends: tokens that end a turn; legal exactly where a grammar accepts.
+    """
+
+    def __init__(self, answer: Any, refusal: Any, writable: int, ends: frozenset[int]) -> None:
+        self._answer = Branch(answer)
+        self._branches = [self._answer] + ([] if refusal is None else [Branch(refusal)])
         self._writable, self._ends = writable, ends
         self._all_ends, self._an_end = (bits_of(some) for some in (ends, sorted(ends)[:1]))
-        self._taken: list[int] = []
         self._ahead: list[int] = []
         self._legal: list[Legal] = []  # before each token that is ahead, and perhaps after the last
-        self._ended = False  # the last token ahead ends the turn
 
     def begin(self, given: Sequence[int]) -> bool:
         """Take a prefill; false if no answer of this form begins so."""
-        self._taken += given
-        return bool(calmly(self._matcher.try_consume_tokens, list(given)) == len(given))
+        return all(self._follow(token) for token in given)
 
     @property
     def front(self) -> Legal:
@@ -163,19 +206,17 @@ class GrammarState:
     @property
     def closed(self) -> bool:
         """Whether nothing can be proposed any more."""
-        return self._ended or bool(self._ahead and self._matcher.is_stopped())
+        return bool(self._ahead) and (self._ahead[-1] in self._ends or self._stopped)
 
     @property
     def over(self) -> bool:
         """Whether nothing may follow what was emitted."""
-        return not self._ahead and bool(self._matcher.is_stopped())
+        return not self._ahead and self._stopped
 
     @property
     def declined(self) -> bool:
-        """Whether the answer has begun to refuse. Read from a fresh run: captures are not taken back."""
-        fresh = self._compiled.deep_copy()
-        calmly(fresh.try_consume_tokens, self._taken)
-        return fresh.get_capture(CAPTURE) is not None
+        """Whether what was emitted is no beginning of the form, but of a refusal."""
+        return self._answer.missed > self._steps
 
     def legal(self, depth: int) -> Legal:
         """What could come in place of a proposal: 0 is the first that is not emitted yet."""
@@ -183,48 +224,59 @@ class GrammarState:
 
     def propose(self, token: int) -> None:
         """Step ahead."""
+        _ = self.front  # what could have come instead is kept until this is settled
         self._ahead.append(token)
-        self._ended = token in self._ends
-        if not self._ended:
-            self._consume(token)
+        self._must_follow(token)
 
     def retract(self) -> None:
         """Take the last step ahead back."""
-        self._ahead.pop()
-        self._take_back(0 if self._ended else 1)
+        self._go_back(len(self._ahead) - 1)
 
     def settle(self, token: int) -> None:
         """A token was emitted: the first of those ahead, or another in its place."""
-        self._taken.append(token)
         if self._ahead and self._ahead[0] == token:
             del self._ahead[0], self._legal[0]
             return
-        self.rewind()
+        self._go_back(0)
         self._legal.clear()
-        if token not in self._ends:
-            self._consume(token)
+        self._must_follow(token)
 
     def rewind(self) -> None:
         """Forget what is ahead."""
-        steps = len(self._ahead) - self._ended
-        self._ahead.clear()
-        self._take_back(steps)
+        self._go_back(0)
 
-    def _take_back(self, steps: int) -> None:
-        self._ended = False
-        del self._legal[len(self._ahead) + 1 :]
-        if steps and not calmly(self._matcher.rollback, steps):
-            raise GrammarFailed("this grammar cannot be taken back; simplify it")
+    @property
+    def _stopped(self) -> bool:
+        return all(b.stopped for b in self._branches)
 
-    def _consume(self, token: int) -> None:
-        if not calmly(self._matcher.consume_token, token):
-            raise GrammarFailed(_TOO_COMPLEX)
+    @property
+    def _steps(self) -> int:
+        """How many tokens ahead the grammars have seen: all but an end token."""
+        return sum(token not in self._ends for token in self._ahead)
+
+    def _must_follow(self, token: int) -> None:
+        if not self._follow(token):
+            raise GrammarFailed("a token came out that the grammar does not allow")
+
+    def _follow(self, token: int) -> bool:
+        """Whether one of the grammars can; they do not see end tokens."""
+        if token in self._ends:
+            return True
+        for branch in self._branches:
+            branch.follow(token)
+        return not all(branch.missed for branch in self._branches)
+
+    def _go_back(self, kept: int) -> None:
+        steps = self._steps
+        del self._ahead[kept:], self._legal[kept + 1 :]
+        for branch in self._branches:
+            branch.go_back(steps - self._steps)
 
     def _look(self) -> Legal:
-        bits = int.from_bytes(calmly(self._matcher.compute_bitmask), "little") & self._writable
-        if self._matcher.is_error():
-            raise GrammarFailed(_TOO_COMPLEX)
-        if self._matcher.is_accepting():
+        bits = 0
+        for branch in self._branches:
+            bits |= branch.look() & self._writable
+        if any(b.accepts for b in self._branches):
             # Where only the end is left, one end token stands for all: there is nothing to choose.
             bits |= self._all_ends if bits else self._an_end
         if not bits:

@@ -15,7 +15,7 @@ from typing import Any
 from ..constraint import Constraint
 from ..errors import ConfigError, InvalidRequest, UnsupportedConstraint
 from .constraints import GrammarState, bits_of, calmly
-from .grammar_text import Thinking, grammar_text, what_is_wrong
+from .grammar_text import Thinking, grammar_text, refusal_text, what_is_wrong
 from .pair import Pair
 
 MAX_BYTES = 65_536
@@ -74,7 +74,9 @@ class Grammars:
         text = grammar_text(constraint, None if trusted else self._limit, thinking)
         never = self._ends | (frozenset() if trusted else self._control_ids - tags)
         writable = (1 << self._pair.vocab_size) - 1 & ~bits_of(never)
-        state = GrammarState(self._kept(constraint.kind, text), writable, self._ends)
+        answer = self._kept(constraint.kind, text)
+        refusal = self._kept("refusal", refusal_text(thinking)) if constraint.may_refuse else None
+        state = GrammarState(answer, refusal, writable, self._ends)
         if not state.begin(given):
             raise InvalidRequest("the prefilled answer does not begin an answer of this form; leave it out")
         return state

@@ -1,4 +1,4 @@
-"""A constraint → the text of a grammar, with a refusal beside it. Nothing is compiled here.
+"""A constraint → the text of a grammar. Nothing is compiled here.
 
 What the grammar library cannot promise is refused here, so that an answer that comes to its end is valid.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from ..constraint import Constraint
 from ..errors import InvalidRequest, UnsupportedConstraint
-from .refusal_branch import RULES
+from .refusal_branch import REFUSAL
 
 _DENSE = 4  # a byte of Lark or of a regular expression says more than one of a schema: a quarter of the limit
 # One line, as most models were trained to write it: nearly everything between two values is then forced.
@@ -78,12 +78,17 @@ def grammar_text(constraint: Constraint, limit: int | None, thinking: Thinking |
         limit = limit // _DENSE if constraint.kind in ("regex", "lark") else limit
         if size > limit:
             raise InvalidRequest(f"the grammar is larger than {limit} bytes; send a smaller one")
-    start = "@answer | refusal" if constraint.may_refuse else "@answer"
-    rules = RULES if constraint.may_refuse else ""
-    lark = f"start: {start}\n{rules}"
-    if thinking is not None:
-        lark = f"start: thinking ({start})\n{thinking.rules}{rules}"
-    return json.dumps({"grammars": [{"lark_grammar": lark}, {"name": "answer", **answer}]})
+    return _whole(answer, thinking)
+
+
+def refusal_text(thinking: Thinking | None = None) -> str:
+    """The grammar of a refusal in words, as the library reads it."""
+    return _whole({"lark_grammar": REFUSAL}, thinking)
+
+
+def _whole(answer: dict[str, Any], thinking: Thinking | None) -> str:
+    start = "start: @answer\n" if thinking is None else f"start: thinking @answer\n{thinking.rules}"
+    return json.dumps({"grammars": [{"lark_grammar": start}, {"name": "answer", **answer}]})
 
 
 def json_rule(schema: dict[str, Any]) -> str:
@@ -108,7 +113,7 @@ def _json_object(value: Any) -> dict[str, Any]:
 def _regex(value: Any) -> dict[str, Any]:
     from llguidance import regex_to_lark
 
-    return {"lark_grammar": f"start: /{regex_to_lark(_text(value))}/"}
+    return {"lark_grammar": f"start: /{regex_to_lark(_text(value), 'd')}/"}
 
 
 def _choice(value: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The way out of a grammar: a plain refusal in a few words, where an answer of the asked form would be wrong.
 
-A model that must fill in a form cannot say no, so a grammar that may be refused has a second branch. It
+A model that must fill in a form cannot say no, so beside a grammar that may be refused stands this one. It
 begins with words that say no, not only with an apology, and goes on for some hundred characters of one
-paragraph: the branch must not become a door to free text.
+paragraph: it must not become a door to free text.
 """
 # The openings are written in their own scripts, whose letters and marks may look like Latin ones.
 # ruff: noqa: RUF001
@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 
-CAPTURE = "refusal"
-"""The name under which the grammar library reports that an answer has begun to refuse."""
 _LENGTH = 400  # characters after the opening
 _SORRY = r"((I'm|I’m|I am) (very |really |truly )?sorry|Sorry|I apologi[sz]e|Unfortunately|No)"
 _NO = (
@@ -43,10 +41,9 @@ _OTHERS = (
 )
 _OPENING = " | ".join([f"/{_ENGLISH}/", *(json.dumps(text, ensure_ascii=False) for text in _OTHERS)])
 
-#: Lark rules; ``refusal`` is the branch.
-RULES = rf"""
-refusal: refusal_opening REFUSAL_REST
-refusal_opening[capture="{CAPTURE}"]: REFUSAL_OPENING
-REFUSAL_OPENING: {_OPENING}
-REFUSAL_REST: /[^\x00-\x1f\x7f{{}}\[\]<>`|]{{0,{_LENGTH}}}/
+#: A Lark grammar.
+REFUSAL = rf"""
+start: OPENING REST
+OPENING: {_OPENING}
+REST: /[^\x00-\x1f\x7f{{}}\[\]<>`|]{{0,{_LENGTH}}}/
 """

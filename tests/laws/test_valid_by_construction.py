@@ -43,7 +43,7 @@ def closing(loaded: Pair) -> dict[int, float]:
 def case(schema: Any, rng: random.Random, likely: dict[int, float]) -> Case:
     temperature, seed = rng.choice([0.0, 1.0, 1.0]), rng.randrange(2**32)
     settings = Settings(temperature=temperature, seed=seed, bias_of_token=likely)
-    constraint = Constraint("json_schema", schema, may_refuse=rng.random() < 0.2)
+    constraint = Constraint("json_schema", schema, may_refuse=rng.random() < 0.1)
     return Case("x", settings, block_size=rng.randrange(1, 6), max_tokens=400, constraint=constraint)
 
 

@@ -148,16 +148,27 @@ def test_a_token_the_grammar_does_not_allow_is_an_error() -> None:
 
 def test_whether_the_refusal_was_taken() -> None:
     assert not after(start(may_refuse=True), '{"k": "').declined
-    assert not after(start(may_refuse=True), "I'm sorry, but I").declined
-    assert after(start(may_refuse=True), "I'm sorry, but I can't help").declined
-    # Proposals do not count, also when they are taken back.
-    state = after(start(may_refuse=True), "I can")
-    for token in ids("'t help"):
+    assert after(start(may_refuse=True), "I'm sorry").declined
+    state = start(may_refuse=True)
+    for token in ids("I can"):  # what is only proposed does not count
         state.propose(token)
     assert not state.declined
     state.rewind()
     assert not state.declined
-    assert after(state, "not").declined
+    assert after(state, "I can").declined
+
+
+def test_words_of_both_are_of_the_form_until_only_a_refusal_goes_on() -> None:
+    state = after(start("choice", ["I can", "I can swim"], may_refuse=True), "I can")
+    assert END in state.front  # the answer could end here
+    assert not state.over
+    assert not state.declined
+    for token in ids("not"):
+        state.propose(token)
+    state.rewind()
+    assert tokens(state.front) == tokens(after(start("choice", ["I can", "I can swim"], True), "I can").front)
+    assert not after(state, " swim").declined
+    assert after(after(start("choice", ["I can"], True), "I can"), "not").declined
 
 
 def test_a_prefill_is_the_beginning_of_the_answer() -> None:

@@ -85,7 +85,7 @@ def test_a_stop_text_ends_any_answer() -> None:
 
 
 def test_a_refusal_in_words_is_an_ordinary_end() -> None:
-    asked = formed("json_schema", POINT, may_refuse=True, max_tokens=300, logit_bias=bias(I=100.0, END=20.0))
+    asked = formed("json_schema", POINT, may_refuse=True, max_tokens=300, logit_bias=bias(I=30.0, END=60.0))
     events = answer(engine(), asked)
     end = ended(events)
     assert (end.finish_reason, end.summary.declined, end.summary.refusal) == ("stop", True, None)
@@ -129,17 +129,11 @@ def test_text_is_held_back_as_ever(hold_back: Any) -> None:
     assert shown(held) == shown(shown_at_once)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_penalties_and_bias_choose_among_what_is_legal(temperature: float) -> None:
-    asked = formed(
-        "regex", "[abc]{12}", max_tokens=20, temperature=temperature, seed=1, logit_bias=bias(b=60.0, z=100.0)
-    )
+def test_penalties_and_bias_choose_among_what_is_legal() -> None:
+    asked = formed("regex", "[abc]{12}", max_tokens=20, logit_bias=bias(b=60.0, z=100.0))
     assert shown(answer(engine(), asked)) == "b" * 12
     plain, spread = (
-        formed(
-            "regex", "[abc]{12}", max_tokens=20, temperature=temperature, seed=1, frequency_penalty=penalty
-        )
-        for penalty in (0.0, 2.0)
+        formed("regex", "[abc]{12}", max_tokens=20, frequency_penalty=penalty) for penalty in (0.0, 2.0)
     )
     most = [max(shown(answer(engine(), one)).count(x) for x in "abc") for one in (plain, spread)]
     assert most[1] < most[0]

@@ -166,17 +166,25 @@ def test_compiled_grammars_are_kept_and_only_so_many(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         Grammars, "_compile", lambda self, kind, text: (compiled.append(text), compile_(self, kind, text))[1]
     )
-    for _ in range(3):
-        grammars.start(Constraint("json_schema", {"const": 0}))
+    for value in [0, 0, 0]:
+        grammars.start(Constraint("json_schema", {"const": value}, may_refuse=False))
     assert len(compiled) == 1
-    for i in range(grammar_library._KEPT):
-        grammars.start(Constraint("json_schema", {"const": i}))
-    grammars.start(Constraint("json_schema", {"const": 0}))  # it has just been used
+    for value in range(grammar_library._KEPT):
+        grammars.start(Constraint("json_schema", {"const": value}, may_refuse=False))
+    grammars.start(Constraint("json_schema", {"const": 0}, may_refuse=False))  # it has just been used
     assert len(compiled) == grammar_library._KEPT
-    grammars.start(Constraint("json_schema", {"const": "new"}))
-    grammars.start(Constraint("json_schema", {"const": 1}))  # the one that was longest unused is gone
+    for value in ["new", 1]:  # 1 was the one unused for longest
+        grammars.start(Constraint("json_schema", {"const": value}, may_refuse=False))
     assert len(compiled) == grammar_library._KEPT + 2
     assert len(grammars._compiled) == grammar_library._KEPT
+
+
+def test_large_grammars_do_not_pile_up() -> None:
+    grammars = Grammars(PAIR)
+    for i in range(12):
+        grammars.start(Constraint("choice", [f"{i}" * 20_000], may_refuse=False))
+        assert sum(map(len, grammars._compiled)) <= grammar_library._KEPT_BYTES
+    assert len(grammars._compiled) > 5
 
 
 def test_with_and_without_a_refusal_are_two_grammars() -> None:
@@ -224,7 +232,7 @@ def test_a_panic_of_the_library_is_a_failed_request(monkeypatch: pytest.MonkeyPa
     worker = engine()
     worker.submit("victim", formed("json_object", max_tokens=20), 0.0)
     worker.submit("other", request("other", max_tokens=20), 0.0)
-    worker._scheduler.waiting[0].form._matcher = Panics()  # type: ignore[attr-defined]
+    worker._scheduler.waiting[0].form._answer._matcher = Panics()  # type: ignore[attr-defined]
     events = drain(worker)
     assert failed(events["victim"]).code == "grammar_failed"
     assert "schema" not in failed(events["victim"]).message
