@@ -174,8 +174,8 @@ def _spaces(target: Rows, draft: Rows, settings: Sequence[RowSettings], legal: T
     if legal is None:
         return sample_spaces(target.probs, draft.probs, common, torch.cat([target.maxima, draft.maxima]))
     # What is illegal ranks behind all that is legal, also where that underflowed to 0; no space reaches it.
-    ranked = [torch.where(legal, r.probs, -1.0) for r in (target, draft)]
-    return sample_spaces(*ranked, torch.minimum(common, legal.sum(dim=1, keepdim=True)))
+    p_target, p_draft = (torch.where(legal, r.probs, -1.0) for r in (target, draft))
+    return sample_spaces(p_target, p_draft, torch.minimum(common, legal.sum(dim=1, keepdim=True)))
 
 
 def _choices(

@@ -101,10 +101,10 @@ class Grammars:
         """The tags around thinking, and those of them that are control tokens of this model."""
         found = [self._pair.target.renderer.tokenizer.convert_tokens_to_ids(tag) for tag in _TAGS]
         control = self._control_ids.intersection(found)
-        symbols = [
+        first, last = (
             f"<[{i}]>" if i in control else json.dumps(tag) for i, tag in zip(found, _TAGS, strict=True)
-        ]
-        return Thinking(*symbols, opened), control
+        )
+        return Thinking(first, last, opened), control
 
     def _compile(self, kind: str, text: str) -> Any:
         limits = library().LLParserLimits(**_LIMITS)

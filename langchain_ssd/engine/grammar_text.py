@@ -30,6 +30,7 @@ _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4"
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTED = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _SINGLE = ("items", "additionalProperties", "additionalItems", "not", "if", "then", "else", "contains")
+_CHOICE = "start: CHOICE\nCHOICE: "
 _NO_ROLLBACK = re.compile(r"\w\s*\[[^\]\n]*\b(stop|max_tokens|temperature)\s*=")
 
 
@@ -71,14 +72,24 @@ def grammar_text(constraint: Constraint, limit: int | None, thinking: Thinking |
     make, wanted = _KINDS[constraint.kind]
     try:
         answer = make(constraint.value)
-        size = len(json.dumps(answer).encode())
+        size, dense = len(json.dumps(answer).encode()), _dense_bytes(answer)
     except (TypeError, ValueError, RecursionError):
         raise InvalidRequest(f"the value of a {constraint.kind} constraint must be {wanted}") from None
-    if limit is not None:
-        limit = limit // _DENSE if constraint.kind in ("regex", "lark") else limit
-        if size > limit:
-            raise InvalidRequest(f"the grammar is larger than {limit} bytes; send a smaller one")
+    if limit is not None and (size > limit or dense > limit // _DENSE):
+        limit, what = (limit, "grammar is") if size > limit else (limit // _DENSE, "patterns or rules are")
+        raise InvalidRequest(f"the {what} larger than {limit} bytes; send less")
     return _whole(answer, thinking)
+
+
+def _dense_bytes(answer: dict[str, Any]) -> int:
+    """How much of a grammar is regular expressions or Lark, of which little can mean much."""
+    lark = answer.get("lark_grammar", "")
+    if lark.startswith(_CHOICE):
+        return 0
+    texts = [lark]
+    for part in _schemas(answer.get("json_schema", {})):
+        texts += [part.get("pattern", ""), *part.get("patternProperties", ())]
+    return sum(len(text.encode()) for text in texts if isinstance(text, str))
 
 
 def refusal_text(thinking: Thinking | None = None) -> str:
@@ -119,7 +130,7 @@ def _regex(value: Any) -> dict[str, Any]:
 def _choice(value: Any) -> dict[str, Any]:
     if not isinstance(value, list | tuple) or not value:
         raise TypeError
-    return {"lark_grammar": "start: CHOICE\nCHOICE: " + " | ".join(json.dumps(_text(x)) for x in value)}
+    return {"lark_grammar": _CHOICE + " | ".join(json.dumps(_text(x)) for x in value)}
 
 
 def _lark(value: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from langchain_ssd.constraint import Constraint
 from langchain_ssd.decoding.monitor import Decision, Mode
 from langchain_ssd.engine import requests
 from langchain_ssd.engine.engine import Engine
-from langchain_ssd.engine.grammar_text import grammar_text
+from langchain_ssd.engine.grammar_text import grammar_text, refusal_text
 from langchain_ssd.engine.pair import Pair
 from langchain_ssd.events import BinScored, Event, Finished, PrefillScored, Refused, Token
 from langchain_ssd.testing.byte_tokenizer import byte_tokenizer
@@ -117,31 +117,32 @@ class Case:
 
 
 class StepByStep:
-    """The legal tokens at any point, from a new matcher that has seen the answer's tokens, nothing else."""
+    """The legal tokens at any point, from new matchers that have seen the answer's tokens, nothing else."""
 
     def __init__(self, pair: Pair, constraint: Constraint) -> None:
         self._ends = sorted(pair.end_ids)
         self._control = pair.target.renderer.control_ids
-        tokenizer = pair.target.renderer.tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
-        self._unused = LLMatcher(
-            LLTokenizer(tokenizer, eos_token=self._ends), grammar_text(constraint, None), log_level=0
-        )
+        description = pair.target.renderer.tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
+        tokenizer = LLTokenizer(description, eos_token=self._ends)
+        texts = [grammar_text(constraint, None), *([refusal_text()] if constraint.may_refuse else [])]
+        self._unused = [LLMatcher(tokenizer, text, log_level=0) for text in texts]
 
-    def _after(self, given: list[int]) -> LLMatcher:
-        matcher = self._unused.deep_copy()
-        assert matcher.try_consume_tokens(given) == len(given), matcher.get_error()
-        return matcher
+    def _after(self, given: list[int]) -> list[LLMatcher]:
+        """Those of the grammars that can go so far."""
+        fresh = [matcher.deep_copy() for matcher in self._unused]
+        return [matcher for matcher in fresh if matcher.try_consume_tokens(given) == len(given)]
 
     def legal(self, given: list[int]) -> list[int]:
-        matcher = self._after(given)
-        bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
-        text = [i for i in np.nonzero(bits)[0].tolist() if i not in self._ends and i not in self._control]
-        if not matcher.is_accepting():
-            return text
-        return sorted(text + self._ends) if text else self._ends[:1]
+        text, accepting = set(), False
+        for matcher in self._after(given):
+            bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
+            text |= {*np.nonzero(bits)[0].tolist()} - {*self._ends} - self._control
+            accepting = accepting or matcher.is_accepting()
+        ends = self._ends if text else self._ends[:1]
+        return sorted([*text, *ends]) if accepting else sorted(text)
 
     def over(self, given: list[int]) -> bool:
-        return self._after(given).is_accepting() and self.legal(given) == self._ends[:1]
+        return self.legal(given) == self._ends[:1]
 
 
 def run(engine: Engine, cases: list[Case]) -> list[list[Event]]:

@@ -216,8 +216,26 @@ def test_a_large_grammar_is_refused_before_it_is_read() -> None:
         ("choice", [big]),
         ("json_schema", {"const": big}),
     ):
-        assert "larger than" in refused(kind, value)
+        assert "larger than 65536 bytes" in refused(kind, value)
     assert accepts("lark", f'start: "{big}" | "x"', "x", trusted=True)
+
+
+def test_of_what_means_much_less_is_taken() -> None:
+    pattern = "(a|b)?" * 4000
+    for kind, value in (
+        ("regex", pattern),
+        ("lark", f"start: /{pattern}/"),
+        ("json_schema", {"type": "array", "items": {"type": "string", "pattern": pattern}}),
+        ("json_schema", {"type": "object", "patternProperties": {pattern: {}}}),
+    ):
+        assert "larger than 16384 bytes" in refused(kind, value)
+    text = "a text " * 4000
+    for kind, value in (
+        ("choice", [text]),
+        ("json_schema", {"const": text}),
+        ("json_schema", {"enum": [{"pattern": text}]}),
+    ):
+        GRAMMARS.start(Constraint(kind, value, may_refuse=False))
 
 
 def test_words_for_the_librarys_messages_name_keywords_only() -> None:
