@@ -7,29 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..constraint import Constraint
 from ..errors import InvalidRequest, UnsupportedConstraint
+from .json_schemas import patterns, prepared
 from .refusal_branch import REFUSAL
 
 _DENSE = 4  # a byte of Lark or of a regular expression says more than one of a schema: a quarter of the limit
-# One line, as most models were trained to write it: nearly everything between two values is then forced.
-# Without \u there is one way to write a key, or "\u0061" would pass for a key other than "a".
-STYLE = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "json_allowed_escapes": 'nrbtf\\"',
-}
-"""How JSON is written, as the library's options."""
-# What the library enforces; by the standard any other format is a note to the reader.
-_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
-_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_LISTED = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
-_SINGLE = ("items", "additionalProperties", "additionalItems", "not", "if", "then", "else", "contains")
+_INLINE = "%json"
 _CHOICE = "start: CHOICE\nCHOICE: "
 _NO_ROLLBACK = re.compile(r"\w\s*\[[^\]\n]*\b(stop|max_tokens|temperature)\s*=")
 
@@ -72,24 +60,37 @@ def grammar_text(constraint: Constraint, limit: int | None, thinking: Thinking |
     make, wanted = _KINDS[constraint.kind]
     try:
         answer = make(constraint.value)
-        size, dense = len(json.dumps(answer).encode()), _dense_bytes(answer)
+        if limit is not None:
+            _check_size(answer, limit)
+            _check_operators(constraint)
     except (TypeError, ValueError, RecursionError):
         raise InvalidRequest(f"the value of a {constraint.kind} constraint must be {wanted}") from None
-    if limit is not None and (size > limit or dense > limit // _DENSE):
+    return _whole(answer, thinking)
+
+
+def _check_size(answer: dict[str, Any], limit: int) -> None:
+    size, dense = len(json.dumps(answer).encode()), _dense_bytes(answer)
+    if size > limit or dense > limit // _DENSE:
         limit, what = (limit, "grammar is") if size > limit else (limit // _DENSE, "patterns or rules are")
         raise InvalidRequest(f"the {what} larger than {limit} bytes; send less")
-    return _whole(answer, thinking)
+
+
+def _check_operators(constraint: Constraint) -> None:
+    """No "and" and no "not" of regular expressions: the library's work doubles with every one of them.
+
+    They are looked for without reading the rules, so that there is nothing to fool.
+    """
+    if constraint.kind == "lark" and set("&~") & set("".join(_split(constraint.value)[0])):
+        raise UnsupportedConstraint(
+            "the lark constraint is refused: it has '&' or '~'; in a text write \\u0026 or \\u007e"
+        )
 
 
 def _dense_bytes(answer: dict[str, Any]) -> int:
     """How much of a grammar is regular expressions or Lark, of which little can mean much."""
     lark = answer.get("lark_grammar", "")
-    if lark.startswith(_CHOICE):
-        return 0
-    texts = [lark]
-    for part in _schemas(answer.get("json_schema", {})):
-        texts += [part.get("pattern", ""), *part.get("patternProperties", ())]
-    return sum(len(text.encode()) for text in texts if isinstance(text, str))
+    texts = patterns(answer["json_schema"]) if "json_schema" in answer else [lark]
+    return 0 if lark.startswith(_CHOICE) else sum(len(text.encode()) for text in texts)
 
 
 def refusal_text(thinking: Thinking | None = None) -> str:
@@ -108,11 +109,11 @@ def json_rule(schema: dict[str, Any]) -> str:
     Raises:
         UnsupportedConstraint: it asks for what cannot be enforced.
     """
-    return "%json " + json.dumps(_prepared(schema))
+    return "%json " + json.dumps(prepared(schema))
 
 
 def _json_schema(value: Any) -> dict[str, Any]:
-    return {"json_schema": _prepared(value)}
+    return {"json_schema": prepared(value)}
 
 
 def _json_object(value: Any) -> dict[str, Any]:
@@ -134,12 +135,26 @@ def _choice(value: Any) -> dict[str, Any]:
 
 
 def _lark(value: Any) -> dict[str, Any]:
+    """The same grammar, with the schemas inside made ready like any other."""
     found = _NO_ROLLBACK.search(_text(value))
     if found:
         raise UnsupportedConstraint(
             f"the lark constraint is refused: '{found[1]}' cannot be undone; leave it out"
         )
-    return {"lark_grammar": value}
+    rules, inline = _split(value)
+    pieces = [piece for pair in zip(map(json_rule, inline), rules[1:], strict=True) for piece in pair]
+    return {"lark_grammar": rules[0] + "".join(pieces)}
+
+
+def _split(lark: str) -> tuple[list[str], list[Any]]:
+    """The rules before, between and after inline schemas, and the schemas."""
+    first, *rest = lark.split(_INLINE)
+    rules, inline = [first], []
+    for part in map(str.lstrip, rest):
+        schema, end = json.JSONDecoder().raw_decode(part)
+        inline.append(schema)
+        rules.append(part[end:])
+    return rules, inline
 
 
 _KINDS: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
@@ -156,43 +171,6 @@ def _text(value: Any) -> str:
         raise TypeError
     value.encode()  # a lone surrogate is no text
     return value
-
-
-def _prepared(schema: Any) -> dict[str, Any]:
-    """A copy in our style, without formats that are only notes; refuses what would not be enforced.
-
-    Who writes ``"x-guidance": {"lenient": true}`` asks for what cannot be enforced to be passed over.
-    """
-    if not isinstance(schema, dict):
-        raise TypeError
-    copy: dict[str, Any] = json.loads(json.dumps(schema, allow_nan=False))
-    wishes = copy.get("x-guidance")
-    lenient = isinstance(wishes, dict) and wishes.get("lenient") is True
-    for part in _schemas(copy):
-        required, least = part.get("required"), part.get("minProperties")
-        named = len(set(required)) if isinstance(required, list) else 0
-        if isinstance(least, int | float) and least > max(1, named) and not lenient:
-            # A key that was written twice would be counted twice.
-            raise UnsupportedConstraint(
-                "the schema is refused: 'minProperties' cannot be enforced; leave it out"
-            )
-        if part.get("format") not in _FORMATS:
-            part.pop("format", None)
-    return {**copy, "x-guidance": {**STYLE, "lenient": lenient}}
-
-
-def _schemas(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A schema and all schemas inside it, but not what looks like one in a ``const`` or an ``enum``."""
-    waiting: list[Any] = [schema]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield part
-            waiting += [part.get(name) for name in _SINGLE]
-            for name in _NAMED:
-                waiting += part[name].values() if isinstance(part.get(name), dict) else ()
-            for name in _LISTED:
-                waiting += part[name] if isinstance(part.get(name), list) else ()
 
 
 _KEYWORDS = (
@@ -216,6 +194,6 @@ def what_is_wrong(message: str) -> str:
         )
     if re.search(r"too (big|large|many)|limit|fuel|exhausted", message):
         return "it is too complex; simplify it"
-    if re.search(r"nsatisfiable|NoExtension", message):
+    if re.search(r"nsatisfiable|NoExtension|is empty", message):
         return "nothing can satisfy it; check it"
     return "it is not valid, or uses what this grammar library does not know; check it"

@@ -9,6 +9,7 @@ import pytest
 
 from langchain_ssd.constraint import Constraint
 from langchain_ssd.engine.grammar_text import _KEYWORDS, json_rule, what_is_wrong
+from langchain_ssd.engine.json_schemas import prepared
 from langchain_ssd.errors import InvalidRequest, SSDError, UnsupportedConstraint
 
 from .grammar_helpers import END, GRAMMARS, ids
@@ -70,6 +71,24 @@ def test_lark_with_a_schema_inside() -> None:
     lark = 'start: "call " NAME "(" arguments ")"\nNAME: /[a-z]+/\narguments: ' + json_rule({"enum": [1, 2]})
     assert accepts("lark", lark, "call f(2)")
     assert not accepts("lark", lark, "call f(3)")
+
+
+def test_inline_schemas_are_held_to_the_same() -> None:
+    hidden = json.dumps({"type": "object", "minProperties": 2, "title": SECRET})
+    assert "minProperties" in refused("lark", f"start: a\na: %json {hidden}", UnsupportedConstraint)
+    assert refused("lark", f'start: "%json {SECRET}"').startswith("the value of a lark constraint must be")
+    spelled = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    assert not accepts("lark", f"start: %json\n {json.dumps(spelled)}", '{"\\u0061": "x"}')
+    one, two = (json.dumps({"const": value}) for value in ("a & ~b", 2))
+    both = f"start: one | two\none: %json {one}\ntwo: %json {two}"
+    assert accepts("lark", both, '"a & ~b"')
+    assert accepts("lark", both, "2")
+
+
+def test_the_workers_own_rules_may_use_every_operator() -> None:
+    lark = "start: A\nA: /[a-z]*/ & ~/(?s:.*)no(?s:.*)/"
+    assert accepts("lark", lark, "yes", trusted=True)
+    assert not accepts("lark", lark, "none", trusted=True)
 
 
 def test_inline_schemas_are_in_the_same_style() -> None:
@@ -134,6 +153,51 @@ def test_a_least_number_of_keys_could_be_met_by_one_key_twice(
         assert "minProperties" in refused("json_schema", schema, UnsupportedConstraint)
 
 
+@pytest.mark.parametrize("place", ["#/hidden", "#/a~1b/0", "#/properties/x/const", "#/%24defs/q"])
+def test_what_is_referred_to_is_looked_at_wherever_it_is(place: str) -> None:
+    counted = {"type": "object", "minProperties": 3}
+    schema = {
+        "properties": {"x": {"const": counted}, "y": {"$ref": place}},
+        "hidden": counted,
+        "a/b": [counted],
+        "$defs": {"q": counted},
+    }
+    assert "minProperties" in refused("json_schema", schema, UnsupportedConstraint)
+
+
+def test_inside_a_schema_with_its_own_name_references_would_mean_other_places() -> None:
+    named = {"$id": "https://x.example/y", "$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}
+    assert accepts("json_schema", named, "7")
+    inside = {"properties": {"w": named}, "$defs": {"n": {"type": "null"}}}
+    assert "'$id'" in refused("json_schema", inside, UnsupportedConstraint)
+    assert accepts(
+        "json_schema", {"properties": {"id": {"const": 1}, "$id": {"const": 2}}}, '{"id": 1, "$id": 2}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits"),
+    [
+        ({"allOf": [{"pattern": "a"}] * 8}, True),
+        ({"allOf": [{"pattern": "a"}] * 9}, False),
+        ({"properties": {f"p{i}": {"pattern": "a", "format": "date"} for i in range(50)}}, True),
+        ({"anyOf": [{"pattern": "a", "minLength": 1} for i in range(50)]}, True),
+        (
+            {"allOf": [{"properties": {f"p{i}": {"pattern": "a"}}} for i in range(9)]},
+            False,
+        ),  # they might be one
+        ({"allOf": [{"$ref": "#/$defs/a"}] * 3, "$defs": {"a": {"allOf": [{"pattern": "x"}] * 3}}}, False),
+        ({"$ref": "#/$defs/t", "$defs": {"t": {"items": {"$ref": "#/$defs/t"}, "pattern": "a"}}}, True),
+    ],
+)
+def test_how_much_a_text_must_satisfy_at_once(schema: dict[str, Any], fits: bool) -> None:
+    if fits:
+        prepared(schema)
+    else:
+        with pytest.raises(UnsupportedConstraint, match="at once"):
+            prepared(schema)
+
+
 def test_unknown_formats_are_notes_and_known_ones_are_kept() -> None:
     assert accepts("json_schema", {"type": "string", "format": "my-own"}, '"anything"')
     assert accepts("json_schema", {"type": "string", "format": "date"}, '"2024-02-29"')
@@ -182,7 +246,11 @@ UNSUPPORTED: list[tuple[str, Any, str]] = [
     ("json_schema", {"oneOf": [{"type": "integer"}, {"type": "number", "title": SECRET}]}, "'oneOf'"),
     ("json_schema", {"$ref": f"https://{SECRET}.example/schema.json"}, "local references"),
     ("json_schema", {"$ref": f"file:///etc/{SECRET}"}, "local references"),
-    ("json_schema", {"$ref": f"#/$defs/{SECRET}"}, "not valid"),
+    ("json_schema", {"$ref": f"#/$defs/{SECRET}"}, "check its references"),
+    ("json_schema", {"$ref": f"#{SECRET}", "$defs": {"a": {"$anchor": SECRET}}}, "local references"),
+    ("lark", f"start: /a/ & /{SECRET}/", "'&' or '~'"),
+    ("lark", f"start: A\nA: ~/{SECRET}/", "'&' or '~'"),
+    ("lark", f'start: "{SECRET}" "~"', "'&' or '~'"),
     (
         "json_schema",
         {"allOf": [{"type": "string"}, {"type": "integer", "title": SECRET}]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -88,7 +89,12 @@ SCHEMAS: dict[str, Schema] = {
     "a large prime": {"type": "integer", "multipleOf": 999_999_937, "minimum": 3, "maximum": 10**18},
     "nested repetitions in a schema": text("^(((a{1,100}){1,100}){1,100}){1,100}$"),
     "2^1000 states": text("^.*a.{1000}$"),
-    "a long pattern": text("(a|b|c)?" * 8000),
+    "a long pattern": text("(a|b|c)?" * 2000),
+    "2^40 patterns at once": {"allOf": [text(f"x{i}") for i in range(40)]},
+    "the same by reference": doubled(lambda r: {"allOf": [r, text("x"), r]}, 8),
+    "the same one by one": nested(lambda inner: {"anyOf": [inner, INTEGER], **text("x+")}, 40),
+    "the same in a place": {"allOf": [array(array(text(f"x{i}"))) for i in range(40)]},
+    "the same hidden": {"$ref": "#/hidden/0", "hidden": [{"allOf": [text(f"x{i}") for i in range(40)]}]},
 }
 REGEXES = {
     "nested repetitions": "(((a{1,100}){1,100}){1,100}){1,100}",
@@ -97,19 +103,21 @@ REGEXES = {
     "every letter": r"(\w|\d|\p{L}){1,2000}",
 }
 LARKS = {
-    "intersections": lark(
-        "start: A", "A: " + " & ".join(f"/(?s:.*){chr(97 + i) * 3}(?s:.*)/" for i in range(20))
-    ),
+    "2^500 intersections": lark("start: A", "A: " + " & ".join(f"/.*{i}.*/" for i in range(500))),
     "negations": lark("start: A", "A: ~/(?s:.*)(a|b){40}(?s:.*)/ & ~/.*c.{30}d.*/"),
     "ambiguity": lark("start: e", 'e: e e e | e e | "a" | /a+/ | ""'),
     "2^40 symbols": lark("start: r0", *(f"r{i}: r{i + 1} r{i + 1}" for i in range(40)), 'r40: "a"'),
     "2^40 characters": lark("start: T0", *(f"T{i}: T{i + 1} T{i + 1}" for i in range(40)), 'T40: "a"'),
     "many optional parts": lark("start: " + ' ("a"|"b")?' * 1400),
 }
+INLINE = [
+    f"start: a\na: %json {json.dumps(SCHEMAS[name])}" for name in ("2^40 patterns at once", "deep arrays")
+]
 HOSTILE: dict[str, tuple[str, Any]] = {
     **{name: ("json_schema", schema) for name, schema in SCHEMAS.items()},
     **{name: ("regex", regex) for name, regex in REGEXES.items()},
     **{name: ("lark", grammar) for name, grammar in LARKS.items()},
+    **{f"inline {number}": ("lark", grammar) for number, grammar in enumerate(INLINE)},
 }
 
 
