@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import secrets
+from dataclasses import replace
 
 import torch
 
 from ..backend import ChatRequest
 from ..config import RefusalPolicy, SSDConfig
+from ..constraint import Constraint
 from ..decoding.monitor import (
     LinearLogOdds,
     Monitor,
@@ -28,6 +30,9 @@ from .pair import Pair
 from .penalties import Penalties
 from .sequence import Sequence
 from .text import TextStream, ThinkingSplitter, TokenDecoder
+from .tool_calls import ToolCallReader, reader_for
+from .tool_constraints import constraint_of
+from .tool_prompts import offer_of, offered
 
 _ROLES = ("system", "user", "assistant", "tool")
 
@@ -42,7 +47,9 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
     """
     _check(request)
     prefill = pair.target.renderer.encode(request.prefill)
-    prompts = [side.renderer.render(request.messages) for side in (pair.target, pair.draft)]
+    offer = offer_of(request, pair.tool_format)
+    request = replace(request, constraint=_constraint(pair, request))
+    prompts = [side.renderer.render(request.messages, offer) for side in (pair.target, pair.draft)]
     if not all(prompts):
         raise InvalidRequest("the chat template renders nothing for these messages")
     target, draft = (prompt + prefill for prompt in prompts)
@@ -50,6 +57,7 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
     sampling, safety = request.sampling, request.safety
     rule = SamplingRule(sampling.temperature, sampling.top_k, sampling.top_p)
     answer_starts = len(target) - len(prefill)
+    seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
     return Sequence(
         request_id=request_id,
         request=request,
@@ -58,13 +66,14 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
         prefill=prefill,
         room=room,
         end_ids=pair.end_ids,
-        seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+        seed=seed,
         deadline=None if request.timeout is None else now + request.timeout,
         monitor=make_monitor(safety, request.refusal),
         refusal=make_refusal(safety, request.refusal),
         rule=rule,
         settings=make_settings(safety, rule),
         text=_text_stream(pair, request, prompts[0], prefill),
+        calls=_call_reader(pair, request, seed, target),
         penalties=Penalties(sampling, target[:answer_starts], prefill, pair.vocab_size),
         # Passes of other shapes round differently; only float64 is far enough from a near tie not to care.
         alone=sampling.seed is not None and pair.target.model.dtype != torch.float64,
@@ -76,10 +85,6 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
 def _check(request: ChatRequest) -> None:
     if not any(m.content.strip() for m in request.messages):
         raise InvalidRequest("the conversation is empty; send at least one message with text")
-    if request.tools:
-        raise InvalidRequest("this version cannot call tools; send the request without them")
-    if request.constraint is not None:
-        raise InvalidRequest("this version cannot constrain an answer; send the request without a grammar")
     texts = [request.prefill, *(m.content for m in request.messages)]
     for text in texts:
         try:
@@ -90,6 +95,16 @@ def _check(request: ChatRequest) -> None:
             raise InvalidRequest("a message holds a NUL character; remove it")
     if any(m.role not in _ROLES for m in request.messages):
         raise InvalidRequest(f"unknown role; use one of {', '.join(_ROLES)}")
+
+
+def _constraint(pair: Pair, request: ChatRequest) -> Constraint | None:
+    """What the answer must look like, calls to tools included."""
+    target = pair.target.renderer
+    constraint = constraint_of(request, pair.tool_format, target.control_texts, thinks=target.thinks)
+    if request.constraint is not None or (offered(request) and request.tool_choice != "auto"):
+        raise InvalidRequest("this version cannot constrain an answer; send the request without a grammar")
+    del constraint  # nothing in this version can keep a call to it
+    return None
 
 
 def _room(pair: Pair, target: int, draft: int, wanted: int | None) -> int:
@@ -108,12 +123,17 @@ def _text_stream(pair: Pair, request: ChatRequest, prompt: list[int], prefill: l
     thinks = pair.target.renderer.thinks
     opened = pair.target.renderer.opens_thinking(prompt, request.prefill)
     return TextStream(
-        TokenDecoder(pair.decode, prefill),
+        TokenDecoder(pair.decode_calls if offered(request) else pair.decode, prefill),
         request.sampling.stop,
         request.safety.hold_back if request.safety.enforce else "none",
         ThinkingSplitter(thinks and not request.prefill, opened),
         request.include_thinking,
     )
+
+
+def _call_reader(pair: Pair, request: ChatRequest, seed: int, prompt: list[int]) -> ToolCallReader | None:
+    tools = offered(request)
+    return reader_for(pair.tool_format, tools, request.prefill, seed, prompt) if tools else None
 
 
 def make_monitor(safety: SSDConfig, refusal: RefusalPolicy) -> Monitor:
