@@ -18,7 +18,8 @@ from ..backend import ChatMessage
 from ..config import ModelSpec
 from ..errors import InvalidRequest, TemplateError
 from ..tool_formats import get_format, native_format
-from .tool_prompts import Message, Offer, skeleton_tool
+from .skeleton import skeletons
+from .tool_prompts import Message, Offer
 
 #: For base models that bring no chat template: ``ModelSpec(chat_template="plain")``.
 PLAIN_TEMPLATE = (
@@ -130,8 +131,7 @@ class Renderer:
         """
         template = self._tool_template if tools else self._template
         ids = self._apply(messages, tools, template)
-        nothing = [_skeleton(m) for m in messages], [skeleton_tool(tool) for tool in tools]
-        skeleton = self._apply(*nothing, template)
+        skeleton = self._apply(*skeletons(messages, tools), template)
         if [i for i in ids if i in self.control_ids] != [i for i in skeleton if i in self.control_ids]:
             raise InvalidRequest(_BECOMES_CONTROL)
         return ids
@@ -211,27 +211,6 @@ def _plain(message: ChatMessage) -> Message:
     if message.tool_call_id:
         plain["tool_call_id"] = message.tool_call_id
     return plain
-
-
-def _skeleton(message: Message) -> Message:
-    """The same message about nothing: every text of the conversation is an ``x``."""
-    out = {k: v if k == "role" else _nothing(v) for k, v in message.items() if k != "tool_calls"}
-    if "tool_calls" in message:
-        out["tool_calls"] = [
-            {**call, "id": _nothing(call.get("id", "")), "function": _nothing(call.get("function", {}))}
-            for call in message["tool_calls"]
-        ]
-    return out
-
-
-def _nothing(value: Any) -> Any:
-    """Texts and names of arguments replaced; blank texts and lengths stay, as templates test for them."""
-    if isinstance(value, str):
-        return "x" * len(value) if value.strip() else value
-    if isinstance(value, dict):
-        known = value.keys() <= {"name", "arguments", "description", "parameters"}
-        return {k if known else f"x{i}": _nothing(v) for i, (k, v) in enumerate(value.items())}
-    return [_nothing(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _fold_system(messages: list[Message]) -> list[Message] | None:

@@ -99,8 +99,7 @@ def _check(request: ChatRequest) -> None:
 
 def _constraint(pair: Pair, request: ChatRequest) -> Constraint | None:
     """What the answer must look like, calls to tools included."""
-    target = pair.target.renderer
-    constraint = constraint_of(request, pair.tool_format, target.control_texts, thinks=target.thinks)
+    constraint = constraint_of(request, pair.tool_format, pair.target.renderer.control_texts)
     if request.constraint is not None or (offered(request) and request.tool_choice != "auto"):
         raise InvalidRequest("this version cannot constrain an answer; send the request without a grammar")
     del constraint  # nothing in this version can keep a call to it

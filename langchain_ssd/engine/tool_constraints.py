@@ -19,22 +19,26 @@ from ..tool_formats.base import quote
 from .tool_prompts import offered
 
 _TEXT = r"(.|\n)*"
-_THOUGHT = ("<think>", "</think>")
-# As json.dumps writes: with room for whims, small models fill whole answers with blank space.
-_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# As json.dumps writes: with room for whims, small models fill whole answers with blank space. And without \\u
+# there is one way to write a key.
+_STYLE = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "json_allowed_escapes": 'nrbtf\\"',
+}
 _SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 
 
 def constraint_of(
-    request: ChatRequest, format_: ToolFormat, controls: Mapping[str, int], *, thinks: bool = False
+    request: ChatRequest, format_: ToolFormat, controls: Mapping[str, int]
 ) -> Constraint | None:
-    """What an answer to a request must look like; ``None`` for free text.
+    """What an answer must look like, without what the model thinks first; ``None`` for free text.
 
     Args:
         request: its tools, their choice, and the form of an answer in words.
         format_: how calls are written.
         controls: the tokenizer's control tokens, as they are written, with their ids.
-        thinks: whether the model may think before it answers.
 
     Raises:
         InvalidRequest: the choice names no tool, or the request combines what cannot be combined.
@@ -51,7 +55,7 @@ def constraint_of(
     # Whoever names one tool wants one call.
     several = request.parallel_tool_calls and request.tool_choice in ("auto", "required")
     words = None if forced or request.constraint is None else writer.words(request.constraint)
-    lark = writer.grammar(forced=forced, several=several, words=words, thinks=thinks)
+    lark = writer.grammar(forced=forced, several=several, words=words)
     asked = request.constraint is not None and request.constraint.may_refuse
     return Constraint("lark", lark, may_refuse=forced or asked)
 
@@ -74,7 +78,7 @@ def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     else:
         implied = {} if {"$ref", "anyOf", "oneOf", "allOf"} & parameters.keys() else {"type": "object"}
         schema = closed({**implied, **parameters})
-    return {**schema, "x-guidance": {**_SPACING, "lenient": strict is not True}}
+    return {**schema, "x-guidance": {**_STYLE, "lenient": strict is not True}}
 
 
 def closed(schema: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +122,7 @@ class _Writer:
         self._schemas = [arguments_schema(tool["function"]) for tool in tools]
         self._rules: list[str] = []
 
-    def grammar(self, *, forced: bool, several: bool, words: str | None, thinks: bool) -> str:
+    def grammar(self, *, forced: bool, several: bool, words: str | None) -> str:
         """The whole grammar; ``words`` is the rule of an answer without calls, ``None`` for free text."""
         call = " | ".join(f"call_{n}" for n in range(len(self._names)))
         calls = self._format.calls_grammar("call", several, self.mark)
@@ -128,8 +132,7 @@ class _Writer:
             body = f"{words} | {self._opened(calls)}"
         else:
             body = self._after_free_text(calls)
-        head = self._thought() if thinks else ""
-        lines = ["%llguidance {}", f"start: {head}({body})", f"call: {call}", *self._calls(), *self._rules]
+        lines = ["%llguidance {}", f"start: {body}", f"call: {call}", *self._calls(), *self._rules]
         return "\n".join(lines) + "\n"
 
     def words(self, constraint: Constraint) -> str:
@@ -137,10 +140,10 @@ class _Writer:
         match constraint.kind:
             case "json_schema":
                 schema = closed(dict(constraint.value))
-                guidance = {**_SPACING, **schema.get("x-guidance", {})}
+                guidance = {**_STYLE, **schema.get("x-guidance", {})}
                 self._rules.append(f"answer: %json {json.dumps({**schema, 'x-guidance': guidance})}")
             case "json_object":
-                self._rules.append(f"answer: %json {json.dumps({'type': 'object', 'x-guidance': _SPACING})}")
+                self._rules.append(f"answer: %json {json.dumps({'type': 'object', 'x-guidance': _STYLE})}")
             case "choice":
                 self._rules.append(f"answer: {' | '.join(quote(str(text)) for text in constraint.value)}")
             case "regex":
@@ -180,18 +183,6 @@ class _Writer:
         self._rules.append(f"FREE: /{_TEXT}/ & ~/{_TEXT}{escaped}{_TEXT}/")
         self._rules.append(f"open[lazy]: /{_TEXT}{escaped}/")
         return f"FREE | open {calls}"
-
-    def _thought(self) -> str:
-        """What a model may think first; its prompt may have opened the thinking part already."""
-        opened, ended = _THOUGHT
-        if ended in self._controls:
-            begin = f"{self.mark(opened)}? " if opened in self._controls else ""
-            self._rules.append(f"THOUGHT: /{_TEXT}/")
-            self._rules.append(f"thought: {begin}THOUGHT? {self.mark(ended)}")
-        else:
-            self._rules.append(f"thought[lazy]: /{_TEXT}{_slashed(re.escape(ended))}/")
-        self._rules.append(r"BLANK: /[ \t\r\n]+/")
-        return "(thought BLANK?)? "
 
 
 def _slashed(regex: str) -> str:

@@ -17,17 +17,6 @@ from ..tool_formats.base import json_text
 
 Message = dict[str, Any]
 _PARAGRAPH = "\n\n"
-_JSON_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
-_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions"})
-# What a template may look at; every other key is somebody's own text.
-_KEYWORDS = frozenset(
-    {"type", "function", "name", "description", "parameters", "strict", "return", "properties",
-     "required", "items", "enum", "const", "default", "title", "format", "pattern", "minimum",
-     "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
-     "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "additionalProperties",
-     "patternProperties", "prefixItems", "anyOf", "oneOf", "allOf", "not", "$ref", "$defs",
-     "definitions", "examples", "nullable"}
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +71,6 @@ def offered(request: ChatRequest) -> tuple[dict[str, Any], ...]:
     return () if request.tool_choice == "none" else request.tools
 
 
-def skeleton_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool about nothing: every text of its author is an ``x``; what templates look at is still there."""
-    nothing: dict[str, Any] = _about_nothing("", tool)
-    return nothing
-
-
 def with_system_text(messages: list[Message], text: str) -> list[Message]:
     """The messages with a text at the end of the system message, which is made if there is none."""
     if not text:
@@ -123,15 +106,3 @@ def _joined(messages: Iterable[Message]) -> list[Message]:
         else:
             joined.append(message)
     return joined
-
-
-def _about_nothing(key: str, value: Any) -> Any:
-    if isinstance(value, str):
-        kept = not value.strip() or (key == "type" and (value in _JSON_TYPES or value == "function"))
-        return value if kept else "x" * len(value)
-    if isinstance(value, Mapping):
-        keys = [name if key not in _NAMED and name in _KEYWORDS else f"x{i}" for i, name in enumerate(value)]
-        return {name: _about_nothing(name, item) for name, item in zip(keys, value.values(), strict=True)}
-    if isinstance(value, list | tuple):
-        return [_about_nothing(key, item) for item in value]
-    return value

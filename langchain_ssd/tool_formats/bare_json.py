@@ -12,6 +12,7 @@ from .base import Call, CallParser, Mark, ToolFormat, element_json, json_text, q
 from .parsing import BareParser
 
 _PYTHON_TAG = "<|python_tag|>"
+_OTHER_MARKER = re.compile(r"<[^<>\s]*tool[^<>\s]*call[^<>\s]*>")
 _SPACE = r"/[ \t\r\n]{1,4}/?"
 
 
@@ -43,9 +44,9 @@ class BareJsonFormat(_BareFormat):
     name = "json"
 
     def recognises(self, template: str) -> bool:
-        """By the names of both members."""
+        """By the names of both members, where nothing else marks a call."""
         plain = template.replace('\\"', '"')
-        return '"name"' in plain and '"arguments"' in plain
+        return '"name"' in plain and '"arguments"' in plain and not _OTHER_MARKER.search(plain)
 
     def how_to_call(self) -> str:
         """The object, and the list."""
