@@ -11,7 +11,15 @@ from langchain_core.runnables import Runnable
 
 from .chat_fields import ChatFields
 from .structured_output import Method, check_method, structured
-from .tools import ToolChoice, ToolLike, json_schema_of, plain_choice, plain_tools, response_format
+from .tools import (
+    ToolChoice,
+    ToolLike,
+    constraint_from,
+    json_schema_of,
+    plain_choice,
+    plain_tools,
+    response_format,
+)
 
 
 class ChatTools(ChatFields):
@@ -45,6 +53,7 @@ class ChatTools(ChatFields):
         given = {"tool_choice": plain_choice(tool_choice, plain), "parallel_tool_calls": parallel_tool_calls}
         kwargs |= {name: value for name, value in given.items() if value is not None}
         self._settings().override(kwargs, locked=self.lock_safety)
+        constraint_from(kwargs.get("response_format"))
         return self.bind(tools=list(plain), **kwargs)
 
     def with_structured_output(

@@ -7,6 +7,7 @@ The answer is in ``include_raw=True``'s "raw", and in a refusal's ``raw_message`
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Literal
@@ -16,12 +17,13 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.json import parse_json_markdown, parse_partial_json
+from langchain_core.utils.json import parse_partial_json
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from .errors import InvalidRequest
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
+_FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*?)(?:```|$)", re.DOTALL)
 METHODS: tuple[Method, ...] = ("json_schema", "function_calling", "json_mode")
 
 
@@ -109,9 +111,11 @@ def check_method(method: str) -> None:
 
 def _json(text: str, over: bool) -> Any:
     """The object in a text; its beginning, while the text grows."""
+    fenced = _FENCE.search(text)
+    body = fenced[1] if fenced else text
     try:
-        return parse_json_markdown(text, parser=json.loads if over else parse_partial_json)
-    except ValueError:
+        return json.loads(body) if over else parse_partial_json(body)
+    except (ValueError, RecursionError):
         return None
 
 

@@ -176,11 +176,10 @@ class _Writer:
             beginning = self._format.call_beginning(self._names)
             self._rules.append(f"FREE: /{_TEXT}/ & ~/{beginning}/")
             return f"FREE | {calls}"
-        if opener in self._controls:  # no text can hold it
-            self._rules.append(f"FREE: /{_TEXT}/")
-            return f"FREE | FREE? {self.mark(opener)} {calls}"
         escaped = _slashed(re.escape(opener))
         self._rules.append(f"FREE: /{_TEXT}/ & ~/{_TEXT}{escaped}{_TEXT}/")
+        if opener in self._controls:  # and it cannot be spelled in letters either
+            return f"FREE | FREE? {self.mark(opener)} {calls}"
         self._rules.append(f"open[lazy]: /{_TEXT}{escaped}/")
         return f"FREE | open {calls}"
 

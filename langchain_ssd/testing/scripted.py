@@ -97,7 +97,8 @@ def tool_calls(
         for token, part in zip(own, _parts(number, call_id, name, parts), strict=True):
             events.insert(events.index(token) + 1, part)
         risks.append(_risk(call_id, name, own))
-    finished = _finished(events, 0, "tool_calls")
+    called = any(isinstance(event, ToolCallPart) and event.state == "complete" for event in events)
+    finished = _finished(events, 0, "tool_calls" if called else "stop")
     return [*events, replace(finished, summary=replace(finished.summary, tool_calls=risks))]
 
 
