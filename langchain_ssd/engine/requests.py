@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -85,16 +87,33 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
 def _check(request: ChatRequest) -> None:
     if not any(m.content.strip() for m in request.messages):
         raise InvalidRequest("the conversation is empty; send at least one message with text")
-    texts = [request.prefill, *(m.content for m in request.messages)]
+    if not all(_is_function(tool) for tool in request.tools):
+        raise InvalidRequest("a tool is no function in OpenAI's shape; give it a type, a function and a name")
+    texts = [request.prefill, *(m.content for m in request.messages), *_texts(request.tools)]
     for text in texts:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InvalidRequest("a message holds a lone surrogate; send valid Unicode text") from None
+            raise InvalidRequest("a text holds a lone surrogate; send valid Unicode text") from None
         if "\0" in text:
-            raise InvalidRequest("a message holds a NUL character; remove it")
+            raise InvalidRequest("a text holds a NUL character; remove it")
     if any(m.role not in _ROLES for m in request.messages):
         raise InvalidRequest(f"unknown role; use one of {', '.join(_ROLES)}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts([*value.keys(), *value.values()])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _is_function(tool: dict[str, Any]) -> bool:
+    function = tool.get("function")
+    return isinstance(function, dict) and isinstance(function.get("name"), str) and bool(function["name"])
 
 
 def _constraint(pair: Pair, request: ChatRequest) -> Constraint | None:

@@ -275,6 +275,22 @@ def test_a_choice_that_names_no_tool_is_refused_before_any_pass() -> None:
         opened(tool_choice="nonsense")
 
 
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ({"type": "function"}, "no function in OpenAI's shape"),
+        ({"type": "function", "function": {"name": ""}}, "no function in OpenAI's shape"),
+        (tool(description="secret\x00"), "NUL"),
+        (tool(properties={"secret\ud800": {}}), "surrogate"),
+    ],
+)
+def test_tools_that_nobody_could_offer_are_refused_before_any_pass(bad, why: str) -> None:
+    asked = ChatRequest((ChatMessage("user", "q"),), tools=(bad,))
+    with pytest.raises(InvalidRequest, match=why) as caught:
+        open_sequence(PAIR, "one", asked, 0.0)
+    assert "secret" not in str(caught.value)
+
+
 def test_call_ids_are_json_safe_wherever_they_go() -> None:
     parts = [e for e in reader().read(tokens(ONE)) if isinstance(e, ToolCallPart)]
     assert json.loads(json.dumps([p.to_wire() for p in parts]))[0]["call_id"] == parts[0].call_id
