@@ -38,9 +38,13 @@ def tool_use(options: Mapping[str, Any]) -> ToolUse:
     """What a call's arguments say about tools; ``None`` means "not given".
 
     Raises:
-        InvalidRequest: a tool cannot be read, a choice names none, or a form is unknown.
+        InvalidRequest: a tool cannot be read, two have one name, a choice names none, or a form is unknown.
     """
     tools = plain_tools(options.get("tools") or ())
+    names = [tool["function"]["name"] for tool in tools]
+    for number, name in enumerate(names, 1):
+        if names.count(name) > 1:
+            raise InvalidRequest(f"tool {number} has the name of another tool; rename one of them")
     parallel = options.get("parallel_tool_calls")
     if parallel is not None and not isinstance(parallel, bool):
         raise InvalidRequest("parallel_tool_calls must be true or false")
@@ -60,16 +64,9 @@ def plain_tools(tools: Sequence[ToolLike], *, strict: bool | None = None) -> tup
         strict: set for all of them, unless ``None``.
 
     Raises:
-        InvalidRequest: one of them cannot be read, or two have one name.
+        InvalidRequest: one of them cannot be read, or has a name that means something else.
     """
-    plain = tuple(_plain(tool, f"tool {number}", strict) for number, tool in enumerate(tools, 1))
-    names = [tool["function"]["name"] for tool in plain]
-    for number, name in enumerate(names, 1):
-        if name in _CHOICES:
-            raise InvalidRequest(f"tool {number} is called '{name}', a word of tool_choice; rename it")
-        if names.count(name) > 1:
-            raise InvalidRequest(f"tool {number} has the name of another tool; rename one of them")
-    return plain
+    return tuple(_plain(tool, f"tool {number}", strict) for number, tool in enumerate(tools, 1))
 
 
 def plain_choice(choice: ToolChoice, tools: Sequence[Mapping[str, Any]]) -> str:
@@ -149,6 +146,8 @@ def _plain(tool: ToolLike, where: str, strict: bool | None) -> dict[str, Any]:
     name = function.get("name") if isinstance(function, Mapping) else None
     if converted.get("type") != "function" or not isinstance(name, str) or not name.strip():
         raise InvalidRequest(f"{where} is not a function; this model calls functions only")
+    if name in _CHOICES:
+        raise InvalidRequest(f"{where} is called '{name}', a word of tool_choice; rename it")
     kept = {key: function[key] for key in ("name", "description", "parameters", "strict") if key in function}
     plain = {"parameters": _NO_ARGUMENTS, **kept, **({} if strict is None else {"strict": strict})}
     for text in _texts(plain):

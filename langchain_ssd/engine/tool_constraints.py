@@ -131,8 +131,9 @@ class _Writer:
         elif words is not None:
             body = f"{words} | {self._opened(calls)}"
         else:
-            body = self._after_free_text(calls)
-        lines = ["%llguidance {}", f"start: {body}", f"call: {call}", *self._calls(), *self._rules]
+            body = self._after_free_text(calls, several)
+        rules = self._calls(as_json=words is not None and self._format.opener is None)
+        lines = ["%llguidance {}", f"start: {body}", f"call: {call}", *rules, *self._rules]
         return "\n".join(lines) + "\n"
 
     def words(self, constraint: Constraint) -> str:
@@ -158,9 +159,13 @@ class _Writer:
         """A marker: the control token, if the tokenizer has it as one."""
         return f"<[{self._controls[text]}]>" if text in self._controls else quote(text)
 
-    def _calls(self) -> list[str]:
+    def _calls(self, *, as_json: bool) -> list[str]:
+        """The rules of the tools. Beside other JSON a call is JSON too, or the two would not mix."""
         lines = []
         for n, (name, schema) in enumerate(zip(self._names, self._schemas, strict=True)):
+            if as_json:
+                lines.append(f"call_{n}: %json {json.dumps(self._format.call_schema(name, schema))}")
+                continue
             lines.append(f"call_{n}: {self._format.call_grammar(name, f'arguments_{n}', self.mark)}")
             lines.append(f"arguments_{n}: %json {json.dumps(schema)}")
         return lines
@@ -169,19 +174,30 @@ class _Writer:
         opener = self._format.opener
         return calls if opener is None else f"{self.mark(opener)} {calls}"
 
-    def _after_free_text(self, calls: str) -> str:
+    def _after_free_text(self, calls: str, several: bool) -> str:
         """Free text is what holds no opening; from an opening on there is only the call."""
         opener = self._format.opener
         if opener is None:
-            beginning = self._format.call_beginning(self._names)
-            self._rules.append(f"FREE: /{_TEXT}/ & ~/{beginning}/")
-            return f"FREE | {calls}"
+            return self._unmarked(several)
         escaped = _slashed(re.escape(opener))
         self._rules.append(f"FREE: /{_TEXT}/ & ~/{_TEXT}{escaped}{_TEXT}/")
         if opener in self._controls:  # and it cannot be spelled in letters either
             return f"FREE | FREE? {self.mark(opener)} {calls}"
         self._rules.append(f"open[lazy]: /{_TEXT}{escaped}/")
         return f"FREE | open {calls}"
+
+    def _unmarked(self, several: bool) -> str:
+        """Free text begins unlike any call; from the name of a tool on there is only the call."""
+        ways, regexes = ["FREE"], []
+        for n, name in enumerate(self._names):
+            for beginning in self._format.beginnings(name, f"arguments_{n}", "call", several):
+                number = len(regexes)
+                regexes.append(beginning.regex)
+                if beginning.rest is not None:
+                    self._rules.append(f"begin_{number}[lazy]: /{beginning.regex}/")
+                    ways.append(f"begin_{number} {beginning.rest}")
+        self._rules.append(f"FREE: /{_TEXT}/ & ~/({'|'.join(regexes)}){_TEXT}/")
+        return " | ".join(ways)
 
 
 def _slashed(regex: str) -> str:

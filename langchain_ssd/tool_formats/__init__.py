@@ -6,6 +6,7 @@ Python: no torch and no LangChain.  Formats of your own: see docs/tools.md.
 """
 
 from .base import (
+    Beginning,
     Call,
     CallArguments,
     CallClosed,
@@ -20,6 +21,7 @@ from .registry import DEFAULT, ENTRY_POINT_GROUP, get_format, native_format, reg
 __all__ = [
     "DEFAULT",
     "ENTRY_POINT_GROUP",
+    "Beginning",
     "Call",
     "CallArguments",
     "CallClosed",

@@ -6,14 +6,16 @@ Llama 3 calls the arguments "parameters" and makes one call a turn; ``json`` is 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from .base import Call, CallParser, Mark, ToolFormat, element_json, json_text, quote
+from .base import Beginning, Call, CallParser, Mark, ToolFormat, element_json, json_text, quote
 from .parsing import BareParser
 
 _PYTHON_TAG = "<|python_tag|>"
 _OTHER_MARKER = re.compile(r"<[^<>\s]*tool[^<>\s]*call[^<>\s]*>")
-_SPACE = r"/[ \t\r\n]{1,4}/?"
+_OF_THE_ROOT = ("$defs", "definitions", "x-guidance")
+_BLANK = r"[ \t\r\n]*"
 
 
 class _BareFormat(ToolFormat):
@@ -27,15 +29,26 @@ class _BareFormat(ToolFormat):
         return BareParser(names, self.prefix)
 
     def call_grammar(self, name: str, arguments: str, mark: Mark) -> str:
-        """An object; blank space is free, as the free text next to it cannot begin like this either."""
-        parts = [quote("{"), quote('"name"'), quote(":"), quote(json_text(name)), quote(",")]
-        parts += [quote(f'"{self.key}"'), quote(":"), arguments, quote("}")]
-        return f" {_SPACE} ".join(parts)
+        """An object."""
+        return f"""{quote(f'{{"name": {json_text(name)}')} {self._rest(arguments)}"""
 
-    def call_beginning(self, names: Sequence[str]) -> str:
+    def beginnings(self, name: str, arguments: str, call: str, parallel: bool) -> list[Beginning]:
         """An object whose first member is the name of a tool."""
-        some = "|".join(re.escape(json_text(name)).replace("/", r"\/") for name in names)
-        return rf'[ \t\r\n]*(\[[ \t\r\n]*)?\{{[ \t\r\n]*"name"[ \t\r\n]*:[ \t\r\n]*({some})(.|\n)*'
+        return [Beginning(_object(name), self._rest(arguments))]
+
+    def call_schema(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The object, with definitions and options where its references look for them."""
+        inner = {key: value for key, value in arguments.items() if key not in _OF_THE_ROOT}
+        return {
+            "type": "object",
+            "properties": {"name": {"const": name}, self.key: inner},
+            "required": ["name", self.key],
+            "additionalProperties": False,
+            **{key: arguments[key] for key in _OF_THE_ROOT if key in arguments},
+        }
+
+    def _rest(self, arguments: str) -> str:
+        return f"""{quote(f', "{self.key}": ')} {arguments} {quote("}")}"""
 
 
 class BareJsonFormat(_BareFormat):
@@ -63,8 +76,13 @@ class BareJsonFormat(_BareFormat):
 
     def calls_grammar(self, call: str, parallel: bool, mark: Mark) -> str:
         """An object or a list."""
-        several = f"{quote('[')} {call} ({quote(', ')} {call})* {quote(']')}"
-        return f"({call} | {several})" if parallel else call
+        return f"({call} | {quote('[')} {call} {_more(call)})" if parallel else call
+
+    def beginnings(self, name: str, arguments: str, call: str, parallel: bool) -> list[Beginning]:
+        """An object, or the first one of a list."""
+        more = f"{self._rest(arguments)} {_more(call)}" if parallel else None
+        listed = Beginning(rf"{_BLANK}\[{_object(name)}", more)
+        return [*super().beginnings(name, arguments, call, parallel), listed]
 
 
 class Llama3Format(_BareFormat):
@@ -95,3 +113,13 @@ class Llama3Format(_BareFormat):
     def calls_grammar(self, call: str, parallel: bool, mark: Mark) -> str:
         """One object."""
         return call
+
+
+def _object(name: str) -> str:
+    """The beginning of an object up to the name of a tool, however it is spaced."""
+    escaped = re.escape(json_text(name)).replace("/", r"\/")
+    return rf'{_BLANK}\{{{_BLANK}"name"{_BLANK}:{_BLANK}{escaped}'
+
+
+def _more(call: str) -> str:
+    return f"({quote(', ')} {call})* {quote(']')}"

@@ -58,6 +58,19 @@ class CallClosed:
 Piece = Text | CallOpened | CallArguments | CallClosed
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """How a call is told from text by itself.
+
+    Attributes:
+        regex: matches the answer up to the point where it is a call; no free text begins so.
+        rest: the grammar of everything behind it; ``None`` if such a call is not legal here.
+    """
+
+    regex: str
+    rest: str | None
+
+
 class CallParser(Protocol):
     """Reads one answer as it grows. However the text is cut, the pieces join to the same text and calls."""
 
@@ -156,8 +169,24 @@ class ToolFormat(ABC):
             mark: writes markers.
         """
 
-    def call_beginning(self, names: Sequence[str]) -> str:
-        """Where there is no opener: a regular expression for texts that begin like a call."""
+    def beginnings(self, name: str, arguments: str, call: str, parallel: bool) -> list[Beginning]:
+        """Where there is no opener: how an answer begins with a call of one tool, and what must follow.
+
+        Args:
+            name: of the tool.
+            arguments: the rule of its arguments.
+            call: the rule of any one call.
+            parallel: whether several are legal.
+        """
+        raise NotImplementedError(f"{self.name} has an opener")
+
+    def call_schema(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Where there is no opener: one call as a JSON Schema, for grammars that hold other JSON beside it.
+
+        Args:
+            name: of the tool.
+            arguments: their schema.
+        """
         raise NotImplementedError(f"{self.name} has an opener")
 
 

@@ -211,8 +211,8 @@ SAID = tool_calls(
     ("get_weather", {"city": "Zürich", "days": 2}),
     ("Add", {"a": 1}),
     after="Let me see. ",
-    modes=("utility",) * 3 + ("safety",),
-    agreement=(True,) * 3 + (False,),
+    modes=("utility",) * 4 + ("safety",),
+    agreement=(True,) * 4 + (False,),
 )
 CALLS = [("get_weather", {"city": "Zürich", "days": 2}), ("Add", {"a": 1})]
 REFUSED = [*SAID[:-1], Refused(9, "evidence", text=NO), Finished("refusal", 0, 9)]

@@ -107,7 +107,7 @@ def written(name: str, *calls: tuple[str, dict]) -> str:
     return get_format(name).render_calls([Call(n, arguments) for n, arguments in calls])
 
 
-PARIS = ("get_weather", {"city": 'Paris é\n"<|end|>', "days": 3, "at": {"x": -1.5}, "tags": ["a", "b"]})
+PARIS = ("get_weather", {"city": 'é\n"<|end|>', "days": 3, "at": {"x": -1.5}, "tags": ["a", "b"]})
 FULL = ("get_weather", {"city": "", "unit": "</tool_call>", "at": None})
 EVERY = pytest.mark.parametrize(("name", "marked"), [(n, m) for n in FORMATS for m in (False, True)])
 
@@ -190,7 +190,9 @@ def test_beside_a_schema_an_answer_is_a_call_or_the_schema(name, marked):
     assert both.may_refuse
     assert grammar(name, vocab, constraint=replace(ANSWER, may_refuse=False)).may_refuse is False
     assert vocab.accepts(both, '{"ok": true}')
-    assert vocab.accepts(both, written(name, ("now", {})))
+    for call in (("now", {}), FULL if not marked else ("get_weather", {"city": "a", "at": {"x": 1}})):
+        assert vocab.accepts(both, written(name, call).replace("<\\/", "</"))
+    assert not vocab.accepts(both, written(name, ("now", {"x": 1})))
     for text in ("", "Hello", '{"ok": 1}', '{"ok": true} ' + written(name, ("now", {}))):
         assert not vocab.accepts(both, text)
     forced = grammar(name, vocab, "required", constraint=ANSWER)
