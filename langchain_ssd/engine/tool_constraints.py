@@ -188,7 +188,7 @@ class _Writer:
 
     def _unmarked(self, several: bool) -> str:
         """Free text begins unlike any call; from the name of a tool on there is only the call."""
-        ways, regexes = ["FREE"], []
+        ways, regexes = ["FREE"], list[str]()
         for n, name in enumerate(self._names):
             for beginning in self._format.beginnings(name, f"arguments_{n}", "call", several):
                 number = len(regexes)

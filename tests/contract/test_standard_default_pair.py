@@ -17,7 +17,7 @@ from .features import keeps_constraints
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*in beta")]
 
-SETTINGS: dict[str, Any] = {"seed": 1, "max_tokens": 300, "timeout": 300}
+SETTINGS: dict[str, Any] = {"seed": 1, "max_tokens": 128, "timeout": 300}
 NEEDS_CONSTRAINTS = (
     "test_tool_calling",
     "test_tool_calling_async",
