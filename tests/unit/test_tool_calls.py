@@ -255,21 +255,6 @@ def test_without_tools_nothing_is_a_call() -> None:
         assert events[-1].finish_reason == "stop"
 
 
-def test_markers_that_are_special_tokens_reach_the_reader() -> None:
-    """Text leaves out special tokens; the ones that mark calls must not be lost with them."""
-    pair = tiny_pair()
-    tokenizer = pair.target.renderer.tokenizer
-    pair.target.renderer.tool_format = get_format("mistral")
-    pair.target.renderer.control_texts["[TOOL_CALLS]"] = 259
-    ids = [
-        *tokenizer.encode("a", add_special_tokens=False),
-        259,
-        *tokenizer.encode(" [é", add_special_tokens=False),
-    ]
-    assert pair.decode_calls(ids) == "a[TOOL_CALLS] [é"
-    assert pair.decode(ids) == "a [é"
-
-
 def test_a_choice_that_names_no_tool_is_refused_before_any_pass() -> None:
     with pytest.raises(InvalidRequest, match="names no tool"):
         opened(tool_choice="nonsense")
