@@ -66,6 +66,8 @@ def plain_tools(tools: Sequence[ToolLike], *, strict: bool | None = None) -> tup
     Raises:
         InvalidRequest: one of them cannot be read, or has a name that means something else.
     """
+    if not isinstance(tools, list | tuple):
+        raise InvalidRequest("tools must be a list of tools")
     return tuple(_plain(tool, f"tool {number}", strict) for number, tool in enumerate(tools, 1))
 
 

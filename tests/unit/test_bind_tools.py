@@ -137,6 +137,7 @@ def test_more_options():
         ([Add], {"tool_choice": {"type": MARKER}}, "must name a function"),
         ([Add], {"tool_choice": 3.5}, "must be a text"),
         ([], {"tool_choice": "any"}, "there are no tools"),
+        (MARKER, {}, "must be a list"),
         ([MARKER], {}, "tool 1 cannot be read"),
         ([Add, {"type": "web_search", "x": MARKER}], {}, "tool 2 is not a function"),
         ([Add, {"title": MARKER, "type": "string"}, 7], {}, "tool 3 cannot be read"),
