@@ -8,7 +8,7 @@ dictionary without a key named ``index``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from math import log
 from typing import Any
 
@@ -16,12 +16,23 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from .events import SCHEMA_VERSION, BinScored, Event, Finished, ModeChanged, PrefillScored, Refused, Token
+from .call_chunks import CallChunks
+from .events import (
+    SCHEMA_VERSION,
+    BinScored,
+    Event,
+    Finished,
+    ModeChanged,
+    PrefillScored,
+    Refused,
+    Token,
+    ToolCallPart,
+)
 
 PROVIDER = "langchain-ssd"
 _BESIDES = (BinScored, ModeChanged, PrefillScored, Refused)
 _WORDS = frozenset({"text", "token_id", "index", "thinking"})
-_NUMBERS = tuple(field.name for field in fields(Token) if field.name not in _WORDS)
+_NUMBERS = tuple(f.name for f in fields(Token) if f.name not in _WORDS)
 _PARAGRAPH = "\n\n"  # between text that was released and the refusal that ends it
 
 
@@ -40,11 +51,14 @@ class ChunkWriter:
     include_thinking: bool = False
     _released: bool = False
     _verdict: Refused | None = None
+    _calls: CallChunks = field(default_factory=CallChunks)
 
     def write(self, event: Event) -> Iterator[ChatGenerationChunk]:
-        """The chunks that carry one event: none, one, or two for a refusal."""
+        """The chunks that carry one event: none, one, or a few for a refusal."""
         if isinstance(event, Token):
             yield self._token(event)
+        elif isinstance(event, ToolCallPart):
+            yield ChatGenerationChunk(message=self._calls.part(event))
         elif isinstance(event, Refused):
             yield from self._refusal(event)
         elif isinstance(event, _BESIDES):
@@ -65,6 +79,8 @@ class ChunkWriter:
             info.pop("logprobs", None)  # they spell out the words that the refusal replaces
         message = AIMessage(
             content=content,
+            tool_calls=self._calls.valid(),
+            invalid_tool_calls=self._calls.invalid(),
             additional_kwargs={"reasoning_content": thinking} if thinking else {},
             usage_metadata=self._usage(events[-1]) if isinstance(events[-1], Finished) else None,
         )
@@ -88,6 +104,9 @@ class ChunkWriter:
         if not event.enforced:  # shadow mode: nothing is withheld, so nothing is said
             yield _chunk("", info)
             return
+        withdrawn = self._calls.withdraw()
+        if withdrawn is not None:
+            yield ChatGenerationChunk(message=withdrawn)
         yield _chunk((_PARAGRAPH if self._released else "") + event.text, info)
         yield ChatGenerationChunk(message=AIMessageChunk(content=[_refusal_block(event)]))
 

@@ -41,6 +41,9 @@ class ModelSpec(Settings):
     chat_template: str | None = Field(
         None, description="A Jinja chat template, or 'plain' for the documented default of base models."
     )
+    tool_format: str | None = Field(
+        None, description="How the target writes calls to tools; None: what its chat template writes."
+    )
     system_prompt: str | None = Field(
         None, description="Text put before the system message in this model's rendering only."
     )

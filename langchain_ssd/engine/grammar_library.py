@@ -59,7 +59,7 @@ class Grammars:
         Args:
             constraint: what the answer must look like.
             given: a prefill; the grammar is about the whole answer, so it must be a beginning of one.
-            trusted: the worker itself wrote it: any size, and control tokens it names are legal.
+            trusted: the worker itself wrote it: control tokens it names are legal.
             thinks: the model may think before the answer.
             opened: the prompt has opened that part already.
 
@@ -71,7 +71,7 @@ class Grammars:
         if self._tokenizer is None:
             self._tokenizer = _tokenizer(self._pair)
         thinking, tags = self._thinking(opened) if thinks or opened else (None, frozenset())
-        text = grammar_text(constraint, None if trusted else self._limit, thinking)
+        text = grammar_text(constraint, self._limit, thinking, trusted=trusted)
         never = self._ends | (frozenset() if trusted else self._control_ids - tags)
         writable = (1 << self._pair.vocab_size) - 1 & ~bits_of(never)
         answer = self._kept(constraint.kind, text)
@@ -80,6 +80,15 @@ class Grammars:
         if not state.begin(given):
             raise InvalidRequest("the prefilled answer does not begin an answer of this form; leave it out")
         return state
+
+    def check(self, constraint: Constraint) -> None:
+        """See whether a constraint that is to be part of a larger grammar would do by itself.
+
+        Raises:
+            InvalidRequest: it is no grammar, or too large.
+            UnsupportedConstraint: it asks for what cannot be enforced.
+        """
+        grammar_text(constraint, self._limit)
 
     def _kept(self, kind: str, text: str) -> Any:
         """A compiled grammar, from those that are kept if it is among them."""

@@ -45,13 +45,16 @@ class Thinking:
         return f"thinking: {start}\nthought{lazy}: THOUGHT {self.close}\nTHOUGHT: /(?s:.*)/\n"
 
 
-def grammar_text(constraint: Constraint, limit: int | None, thinking: Thinking | None = None) -> str:
+def grammar_text(
+    constraint: Constraint, limit: int, thinking: Thinking | None = None, *, trusted: bool = False
+) -> str:
     """The grammar as the library reads it.
 
     Args:
         constraint: from a request, so it may be anything.
-        limit: bytes it may have; ``None`` for a grammar of our own.
+        limit: bytes it may have.
         thinking: of a model that thinks before it answers.
+        trusted: the worker wrote it, with schemas inside that came with a request.
 
     Raises:
         InvalidRequest: the value is not of the constraint's kind, or too large.
@@ -60,16 +63,16 @@ def grammar_text(constraint: Constraint, limit: int | None, thinking: Thinking |
     make, wanted = _KINDS[constraint.kind]
     try:
         answer = make(constraint.value)
-        if limit is not None:
-            _check_size(answer, limit)
+        _check_size(answer, limit, trusted)
+        if not trusted:
             _check_operators(constraint)
     except (TypeError, ValueError, RecursionError):
         raise InvalidRequest(f"the value of a {constraint.kind} constraint must be {wanted}") from None
     return _whole(answer, thinking)
 
 
-def _check_size(answer: dict[str, Any], limit: int) -> None:
-    size, dense = len(json.dumps(answer).encode()), _dense_bytes(answer)
+def _check_size(answer: dict[str, Any], limit: int, trusted: bool) -> None:
+    size, dense = len(json.dumps(answer).encode()), _dense_bytes(answer, trusted)
     if size > limit or dense > limit // _DENSE:
         limit, what = (limit, "grammar is") if size > limit else (limit // _DENSE, "patterns or rules are")
         raise InvalidRequest(f"the {what} larger than {limit} bytes; send less")
@@ -86,11 +89,16 @@ def _check_operators(constraint: Constraint) -> None:
         )
 
 
-def _dense_bytes(answer: dict[str, Any]) -> int:
-    """How much of a grammar is regular expressions or Lark, of which little can mean much."""
+def _dense_bytes(answer: dict[str, Any], trusted: bool) -> int:
+    """How much of a grammar is somebody's regular expressions or Lark, of which little can mean much."""
     lark = answer.get("lark_grammar", "")
-    texts = patterns(answer["json_schema"]) if "json_schema" in answer else [lark]
-    return 0 if lark.startswith(_CHOICE) else sum(len(text.encode()) for text in texts)
+    if "json_schema" in answer:
+        texts = patterns(answer["json_schema"])
+    elif trusted:
+        texts = [text for schema in _split(lark)[1] for text in patterns(schema)]
+    else:
+        texts = [] if lark.startswith(_CHOICE) else [lark]
+    return sum(len(text.encode()) for text in texts)
 
 
 def refusal_text(thinking: Thinking | None = None) -> str:
@@ -109,7 +117,7 @@ def json_rule(schema: dict[str, Any]) -> str:
     Raises:
         UnsupportedConstraint: it asks for what cannot be enforced.
     """
-    return "%json " + json.dumps(prepared(schema))
+    return f"{_INLINE} " + json.dumps(prepared(schema)).replace("%", "\\u0025")  # no second inline schema
 
 
 def _json_schema(value: Any) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -30,6 +32,9 @@ from .pair import Pair
 from .penalties import Penalties
 from .sequence import Sequence
 from .text import TextStream, ThinkingSplitter, TokenDecoder
+from .tool_calls import ToolCallReader, reader_for
+from .tool_constraints import constraint_of
+from .tool_prompts import offer_of, offered
 
 _ROLES = ("system", "user", "assistant", "tool")
 
@@ -54,7 +59,8 @@ def open_sequence(
     """
     _check(request)
     prefill = pair.target.renderer.encode(request.prefill)
-    prompts = [side.renderer.render(request.messages) for side in (pair.target, pair.draft)]
+    offer = offer_of(request, pair.tool_format)
+    prompts = [side.renderer.render(request.messages, offer) for side in (pair.target, pair.draft)]
     if not all(prompts):
         raise InvalidRequest("the chat template renders nothing for these messages")
     target, draft = (prompt + prefill for prompt in prompts)
@@ -62,6 +68,7 @@ def open_sequence(
     sampling, safety = request.sampling, request.safety
     rule = SamplingRule(sampling.temperature, sampling.top_k, sampling.top_p)
     answer_starts = len(target) - len(prefill)
+    seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
     return Sequence(
         request_id=request_id,
         request=request,
@@ -70,13 +77,14 @@ def open_sequence(
         prefill=prefill,
         room=room,
         end_ids=pair.end_ids,
-        seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+        seed=seed,
         deadline=None if request.timeout is None else now + request.timeout,
         monitor=make_monitor(safety, request.refusal),
         refusal=make_refusal(safety, request.refusal),
         rule=rule,
         settings=make_settings(safety, rule),
         text=_text_stream(pair, request, prompts[0], prefill),
+        calls=_call_reader(pair, request, seed, target),
         penalties=Penalties(sampling, target[:answer_starts], prefill, pair.vocab_size),
         form=_form(pair, grammars or Grammars(pair), request, prompts[0], prefill),
         # Passes of other shapes round differently; only float64 is far enough from a near tie not to care.
@@ -89,29 +97,49 @@ def open_sequence(
 def _check(request: ChatRequest) -> None:
     if not any(m.content.strip() for m in request.messages):
         raise InvalidRequest("the conversation is empty; send at least one message with text")
-    if request.tools:
-        raise InvalidRequest("this version cannot call tools; send the request without them")
-    texts = [request.prefill, *(m.content for m in request.messages)]
+    if not all(_is_function(tool) for tool in request.tools):
+        raise InvalidRequest("a tool is no function in OpenAI's shape; give it a type, a function and a name")
+    texts = [request.prefill, *(m.content for m in request.messages), *_texts(request.tools)]
     for text in texts:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InvalidRequest("a message holds a lone surrogate; send valid Unicode text") from None
+            raise InvalidRequest("a text holds a lone surrogate; send valid Unicode text") from None
         if "\0" in text:
-            raise InvalidRequest("a message holds a NUL character; remove it")
+            raise InvalidRequest("a text holds a NUL character; remove it")
     if any(m.role not in _ROLES for m in request.messages):
         raise InvalidRequest(f"unknown role; use one of {', '.join(_ROLES)}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts([*value.keys(), *value.values()])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _is_function(tool: dict[str, Any]) -> bool:
+    function = tool.get("function")
+    return isinstance(function, dict) and isinstance(function.get("name"), str) and bool(function["name"])
 
 
 def _form(
     pair: Pair, grammars: Grammars, request: ChatRequest, prompt: list[int], prefill: list[int]
 ) -> Form:
-    if request.constraint is None:
-        return FreeText()
+    """What the answer must look like, calls to tools included."""
     renderer = pair.target.renderer
+    if request.constraint is not None and offered(request):
+        grammars.check(request.constraint)  # it is about to become part of a larger grammar
+    constraint = constraint_of(request, pair.tool_format, renderer.control_texts)
+    if constraint is None:
+        return FreeText()
     return grammars.start(
-        request.constraint,
+        constraint,
         prefill,
+        trusted=constraint is not request.constraint,
         thinks=renderer.thinks and not request.prefill,
         opened=renderer.opens_thinking(prompt, request.prefill),
     )
@@ -133,12 +161,17 @@ def _text_stream(pair: Pair, request: ChatRequest, prompt: list[int], prefill: l
     thinks = pair.target.renderer.thinks
     opened = pair.target.renderer.opens_thinking(prompt, request.prefill)
     return TextStream(
-        TokenDecoder(pair.decode, prefill),
+        TokenDecoder(pair.decode_calls if offered(request) else pair.decode, prefill),
         request.sampling.stop,
         request.safety.hold_back if request.safety.enforce else "none",
         ThinkingSplitter(thinks and not request.prefill, opened),
         request.include_thinking,
     )
+
+
+def _call_reader(pair: Pair, request: ChatRequest, seed: int, prompt: list[int]) -> ToolCallReader | None:
+    tools = offered(request)
+    return reader_for(pair.tool_format, tools, request.prefill, seed, prompt) if tools else None
 
 
 def make_monitor(safety: SSDConfig, refusal: RefusalPolicy) -> Monitor:

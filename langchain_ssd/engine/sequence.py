@@ -29,6 +29,7 @@ from ..refusal_text import choose_refusal
 from .constraints import Form, FreeText
 from .penalties import Penalties
 from .text import TextStream
+from .tool_calls import ToolCallReader
 
 
 @dataclass(slots=True)
@@ -70,6 +71,7 @@ class Sequence:
     text: TextStream
     penalties: Penalties
     form: Form = field(default_factory=FreeText)
+    calls: ToolCallReader | None = None  # tells calls from text, if tools were offered
     alone: bool = False  # its passes are not shared, so that their last bits are its own
     calibrated: bool = False
     prompt_tokens: int = 0
@@ -150,7 +152,8 @@ class Sequence:
             yield from self.finish("stop" if complete else "length", stopped)
             return
         cleared = self.monitor.cleared if self.settings.enforce else len(self.emitted)
-        yield from self.text.release(len(self.emitted), cleared)
+        shown = self.text.release(len(self.emitted), cleared)
+        yield from shown if self.calls is None else self.calls.read(shown)
 
     def _count(self, step: Emission) -> None:
         t = self.tally
@@ -193,8 +196,10 @@ class Sequence:
 
     def finish(self, reason: FinishReason, stopped: bool = False) -> Iterator[Event]:
         """End the answer normally: nothing is withheld any more."""
-        yield from self.text.finish(stopped)
-        yield self._finished(reason)
+        shown = self.text.finish(stopped)
+        yield from shown if self.calls is None else self.calls.finish(shown)
+        called = self.calls is not None and self.calls.complete > 0
+        yield self._finished("tool_calls" if called and reason == "stop" else reason)
 
     def _finished(self, reason: FinishReason) -> Finished:
         self.done = True
@@ -203,10 +208,10 @@ class Sequence:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=len(self.emitted),
             thinking_tokens=self.text.thinking_tokens,
-            summary=self._summary(),
+            summary=self._summary(reason),
         )
 
-    def _summary(self) -> Summary:
+    def _summary(self, reason: FinishReason) -> Summary:
         t, safety = self.tally, self.request.safety
         return Summary(
             monitor=safety.monitor,
@@ -230,6 +235,7 @@ class Sequence:
             seed=self.seed,
             declined=self.form.declined,
             refusal=_refusal_info(self.refused),
+            tool_calls=self.calls.risks() if self.calls is not None and reason != "refusal" else [],
         )
 
 

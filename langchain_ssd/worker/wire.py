@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from typing import Any, get_args
 
 from ..backend import ChatMessage, ChatRequest, Role
@@ -195,7 +195,11 @@ def _check_fields(wire: Frame, defaults: Mapping[str, object]) -> None:
             raise TypeError("wrong type")
 
 
+def _default(of: Field[Any]) -> object:
+    return of.default_factory() if of.default_factory is not MISSING else of.default
+
+
 _DEFAULTS: dict[type, dict[str, object]] = {
-    schema: {f.name: f.default for f in fields(schema) if f.name != "summary"}
+    schema: {f.name: _default(f) for f in fields(schema) if f.name != "summary"}
     for schema in (*KINDS.values(), Summary)
 }

@@ -124,7 +124,7 @@ class StepByStep:
         self._control = pair.target.renderer.control_ids
         description = pair.target.renderer.tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
         tokenizer = LLTokenizer(description, eos_token=self._ends)
-        texts = [grammar_text(constraint, None), *([refusal_text()] if constraint.may_refuse else [])]
+        texts = [grammar_text(constraint, 65_536), *([refusal_text()] if constraint.may_refuse else [])]
         self._unused = [LLMatcher(tokenizer, text, log_level=0) for text in texts]
 
     def _after(self, given: list[int]) -> list[LLMatcher]:
