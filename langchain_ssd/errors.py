@@ -16,6 +16,7 @@ SSDError
 │   ├── Overloaded              the queue is full                                   (retryable)
 │   ├── QueueTimeout            the deadline passed before decoding began           (retryable)
 │   ├── RequestTimeout          the deadline passed while decoding
+│   ├── ResponseRefused         SSD refused to answer, and RefusalPolicy(on_refusal="raise") was set
 │   ├── Cancelled               the consumer went away
 │   ├── NonFiniteLogits         a model produced NaN, or no finite probability
 │   ├── OutOfMemory             the device ran out of memory
@@ -33,7 +34,7 @@ message that says what to do.  Errors cross the process border as ``{"code", "me
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class SSDError(Exception):
@@ -141,6 +142,28 @@ class RequestTimeout(RequestFailed):
     """The deadline passed while the request was being decoded."""
 
     code = "request_timeout"
+
+
+class ResponseRefused(RequestFailed):
+    """SSD refused to answer, and ``RefusalPolicy(on_refusal="raise")`` was set.
+
+    Do not let a fallback catch it: a refused request must not reach a model that is less safe.
+
+    Attributes:
+        text: the refusal template, for the reader.
+        reason: why, for machines.
+        category: as the policy names it.
+        response_metadata: what the response's message would have carried.
+        usage: its token counts.
+    """
+
+    code = "refused"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.text = self.reason = self.category = ""
+        self.response_metadata: dict[str, Any] = {}
+        self.usage: dict[str, Any] = {}
 
 
 class Cancelled(RequestFailed):
