@@ -18,6 +18,8 @@ NAMES = {
     "speed": "tokens per second beside the target alone",
     "drafts": "the same for both default drafts, and for a costlier target",
     "holes": "holes 4 and 6 of the paper monitor before and after calibration",
+    "hold_back": "what hold-back costs benign streams, in tokens and milliseconds",
+    "telemetry": "tokens per second with three risk handlers on",
     "batching": "the same requests one at a time and together: speed, and whether the answers stay equal",
 }
 

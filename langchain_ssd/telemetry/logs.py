@@ -25,6 +25,9 @@ NAMES: dict[type[Event], str] = {
 }
 
 
+EVIDENCE = ("kl", "total_variation", "entropy_target", "entropy_draft")
+
+
 def line_of(event: Event, run: RiskRun) -> dict[str, Any]:
     """An event as one JSON object: who, when, what; numbers and names, never words."""
     values = event.to_wire()
@@ -49,15 +52,20 @@ def _plain_id(value: Any) -> str | None:
 def trace_of(run: RiskRun) -> dict[str, Any]:
     """The released tokens of a response in little room: one letter or number each.
 
-    ``mode`` has u (utility) or s (safety), ``agreement`` 1 or 0, ``characters`` the length of each text.
+    ``mode`` has u (utility) or s (safety), ``agreement`` 1 or 0, ``characters`` the length of each text. The
+    rest is what ``langchain-ssd calibrate --from-log`` reads.
     """
     tokens = run.trace
     return {
         "mode": "".join(str(t["mode"])[0] for t in tokens),
         "agreement": "".join(str(int(t["agreement"])) for t in tokens),
-        "statistic": [None if t["statistic"] is None else round(t["statistic"], 3) for t in tokens],
         "characters": [t["characters"] for t in tokens],
+        **{name: [_short(t[name]) for t in tokens] for name in ("statistic", *EVIDENCE)},
     }
+
+
+def _short(number: float | None) -> float | None:
+    return None if number is None else round(number, 4)
 
 
 class JsonlRiskLogger(SSDCallbackHandler):

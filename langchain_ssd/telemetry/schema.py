@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ..events import SCHEMA_VERSION, Finished
-from .logs import NAMES
+from .logs import EVIDENCE, NAMES
 
 _TEXT = {"type": "string"}
 _OR_NULL = {"type": ["string", "null"]}
@@ -18,8 +18,7 @@ _AT_THE_END: dict[str, Any] = {  # what a logger may be asked for beside the num
         "properties": {
             "mode": {"type": "string", "pattern": "^[us]*$"},
             "agreement": {"type": "string", "pattern": "^[01]*$"},
-            "statistic": _NUMBERS,
-            "characters": _NUMBERS,
+            **dict.fromkeys(("statistic", "characters", *EVIDENCE), _NUMBERS),
         },
     },
     "prompt": {"type": "array", "items": {"type": "object", "properties": {"role": _TEXT, "text": _TEXT}}},
