@@ -21,12 +21,16 @@ SSDError
 │   ├── NonFiniteLogits         a model produced NaN, or no finite probability
 │   ├── OutOfMemory             the device ran out of memory
 │   └── GenerationFailed        a model or the monitor raised: SSD fails closed
-└── WorkerError                 the process that holds the models
-    ├── WorkerStartFailed       it could not load the pair
-    ├── StartupTimeout          it did not become ready in time
-    ├── WorkerDied              it ended or hung while requests ran                 (retryable)
-    ├── WorkerUnavailable       it died too often: close() and look at the cause
-    └── ProtocolError           a broken or hostile frame
+├── WorkerError                 the process that holds the models
+│   ├── WorkerStartFailed       it could not load the pair
+│   ├── StartupTimeout          it did not become ready in time
+│   ├── WorkerDied              it ended or hung while requests ran                 (retryable)
+│   ├── WorkerUnavailable       it died too often: close() and look at the cause
+│   └── ProtocolError           a broken or hostile frame
+└── GuardStopped                a guard stopped a run: another model or attempt must not go on with it
+    ├── RequestRefused          the answer is a refusal
+    ├── RiskLimitExceeded       the risk of the conversation has passed its limit
+    └── UnprotectedAnswer       an answer that does not come from SSD
 
 Each class has a ``code`` for machines, says whether a retry can help, and carries a one-line
 message that says what to do.  Errors cross the process border as ``{"code", "message"}``.
@@ -225,6 +229,34 @@ class ProtocolError(WorkerError):
     """A broken, oversized or unknown frame arrived."""
 
     code = "protocol"
+
+
+class GuardStopped(SSDError):
+    """A guard stopped a run. Nothing is broken, so neither another attempt nor another model is a remedy.
+
+    On purpose no kind of LangChain's ``ModelRefusalError``: code that falls back to another model looks
+    for that one.
+    """
+
+    code = "guard_stopped"
+
+
+class RequestRefused(GuardStopped):
+    """The answer is a refusal, and the guard was told to raise."""
+
+    code = "request_refused"
+
+
+class RiskLimitExceeded(GuardStopped):
+    """The risk of the conversation has passed the guard's limit."""
+
+    code = "risk_limit_exceeded"
+
+
+class UnprotectedAnswer(GuardStopped):
+    """An answer without SSD's metadata: whatever made it was not watched."""
+
+    code = "unprotected_answer"
 
 
 def _tree(base: type[SSDError]) -> list[type[SSDError]]:
