@@ -17,7 +17,7 @@ from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from .config import OnRefusal
-from .errors import ResponseRefused
+from .errors import RequestRefused
 from .events import (
     SCHEMA_VERSION,
     BinScored,
@@ -61,7 +61,7 @@ class ChunkWriter:
         """The chunks that carry one event: none, one, or two for a refusal.
 
         Raises:
-            ResponseRefused: at the end of a refused response, if the policy says so.
+            RequestRefused: at the end of a refused response, if the policy says so.
         """
         if isinstance(event, Queued):
             # A chunk of its own would be taken for the first token by whoever times that.
@@ -93,7 +93,7 @@ class ChunkWriter:
         """One whole response. A refusal stands alone, unless the policy says otherwise.
 
         Raises:
-            ResponseRefused: for a refusal, if the policy says so.
+            RequestRefused: for a refusal, if the policy says so.
         """
         chunks = [chunk for event in events for chunk in self.write(event)]
         info = gather(chunks)
@@ -136,11 +136,11 @@ class ChunkWriter:
     def _raises(self) -> bool:
         return self.on_refusal == "raise" and self._verdict is not None and self._verdict.enforced
 
-    def _refused(self, event: Finished) -> ResponseRefused:
+    def _refused(self, event: Finished) -> RequestRefused:
         """The error in place of the end. It carries what a finished response would report."""
         verdict = self._verdict or Refused()
-        error = ResponseRefused(
-            f"the response was refused ({verdict.reason}); catch ResponseRefused and show its .text"
+        error = RequestRefused(
+            f"the response was refused ({verdict.reason}); catch RequestRefused and show its .text"
         )
         error.text, error.reason, error.category = verdict.text, verdict.reason, verdict.category
         error.response_metadata = {**gather(self._written), **self._final(event)}

@@ -123,7 +123,7 @@ class RefusalPolicy(Settings):
     on_refusal: OnRefusal = Field(
         "replace",
         description="'replace': a call returns the refusal alone; 'append': behind what had been released; "
-        "'raise': ResponseRefused. What a stream has released stays released in any case.",
+        "'raise': RequestRefused. What a stream has released stays released in any case.",
     )
 
 

@@ -16,7 +16,6 @@ SSDError
 │   ├── Overloaded              the queue is full                                   (retryable)
 │   ├── QueueTimeout            the deadline passed before decoding began           (retryable)
 │   ├── RequestTimeout          the deadline passed while decoding
-│   ├── ResponseRefused         SSD refused to answer, and RefusalPolicy(on_refusal="raise") was set
 │   ├── Cancelled               the consumer went away
 │   ├── NonFiniteLogits         a model produced NaN, or no finite probability
 │   ├── OutOfMemory             the device ran out of memory
@@ -27,8 +26,8 @@ SSDError
 │   ├── WorkerDied              it ended or hung while requests ran                 (retryable)
 │   ├── WorkerUnavailable       it died too often: close() and look at the cause
 │   └── ProtocolError           a broken or hostile frame
-└── GuardStopped                a guard stopped a run: another model or attempt must not go on with it
-    ├── RequestRefused          the answer is a refusal
+└── GuardStopped                stopped for safety: another model or attempt must not go on with it
+    ├── RequestRefused          the answer is a refusal, and the model's policy or a guard's is to raise
     ├── RiskLimitExceeded       the risk of the conversation has passed its limit
     └── UnprotectedAnswer       an answer that does not come from SSD
 
@@ -148,28 +147,6 @@ class RequestTimeout(RequestFailed):
     code = "request_timeout"
 
 
-class ResponseRefused(RequestFailed):
-    """SSD refused to answer, and ``RefusalPolicy(on_refusal="raise")`` was set.
-
-    Do not let a fallback catch it: a refused request must not reach a model that is less safe.
-
-    Attributes:
-        text: the refusal template, for the reader.
-        reason: why, for machines.
-        category: as the policy names it.
-        response_metadata: what the response's message would have carried.
-        usage: its token counts.
-    """
-
-    code = "refused"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.text = self.reason = self.category = ""
-        self.response_metadata: dict[str, Any] = {}
-        self.usage: dict[str, Any] = {}
-
-
 class Cancelled(RequestFailed):
     """The consumer went away."""
 
@@ -232,7 +209,7 @@ class ProtocolError(WorkerError):
 
 
 class GuardStopped(SSDError):
-    """A guard stopped a run. Nothing is broken, so neither another attempt nor another model is a remedy.
+    """A run was stopped for safety. Nothing is broken: no other attempt and no other model is a remedy.
 
     On purpose no kind of LangChain's ``ModelRefusalError``: code that falls back to another model looks
     for that one.
@@ -242,9 +219,23 @@ class GuardStopped(SSDError):
 
 
 class RequestRefused(GuardStopped):
-    """The answer is a refusal, and the guard was told to raise."""
+    """The answer is a refusal, and ``RefusalPolicy(on_refusal="raise")`` was set, or a guard told to raise.
+
+    Attributes:
+        text: the refusal for the reader; empty if a guard raised this.
+        reason: why, for machines.
+        category: as the policy names it.
+        response_metadata: what the response's message would have carried.
+        usage: its token counts.
+    """
 
     code = "request_refused"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.text = self.reason = self.category = ""
+        self.response_metadata: dict[str, Any] = {}
+        self.usage: dict[str, Any] = {}
 
 
 class RiskLimitExceeded(GuardStopped):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NotRequired, cast
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from ..chat_model import ChatSSD
-from ..errors import ConfigError, RiskLimitExceeded, UnprotectedAnswer
+from ..errors import ConfigError, RequestRefused, RiskLimitExceeded, UnprotectedAnswer
 from .policy import refused
 from .reading import is_refusal
 from .replacing import marked, replaced
@@ -248,8 +248,13 @@ def _too_risky(risk: float, limit: float) -> RiskLimitExceeded:
 def _refused_inside(error: Exception) -> ModelResponse[Any]:
     """The refused answer that an error carries; any other error goes on.
 
-    ``ModelRefusalError`` and the errors of structured output do, and a fallback would act on them.
+    ``ModelRefusalError`` and the errors of structured output do, and a fallback would act on them. So does
+    the model's own, if its policy is to raise.
     """
+    if isinstance(error, RequestRefused) and error.response_metadata:
+        metadata = dict(error.response_metadata)
+        block: dict[str, Any] = {"type": "refusal", "refusal": error.text}
+        return ModelResponse(result=[AIMessage([block], response_metadata=metadata)])
     for name in ("raw_message", "ai_message"):
         message = getattr(error, name, None)
         if isinstance(message, AIMessage) and is_refusal(message):

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from langchain_core.outputs import LLMResult
 
-from ..errors import ResponseRefused
+from ..errors import RequestRefused
 from ..events import Event, Finished, Summary, event_from_wire
 
 _log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class RunReader:
         """What was not told yet of a refusal that came as an error; nothing for other errors."""
         with self._lock:
             seen = self._runs.pop(run_id, None)
-        if seen is not None and isinstance(error, ResponseRefused):
+        if seen is not None and isinstance(error, RequestRefused):
             if self._keep_text:
                 seen.run.answer.append(error.text)
             yield from _rest(seen, error.response_metadata, error.usage)

@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 
 from langchain_ssd.config import RefusalPolicy
-from langchain_ssd.errors import ResponseRefused, WorkerError
+from langchain_ssd.errors import RequestRefused, WorkerError
 from langchain_ssd.testing import refusal
 
 from .chat_helpers import AT_ONCE, NO, REFUSED, SPOKEN, every_way, merged, model_of
@@ -87,7 +87,7 @@ def test_what_a_refusal_does_to_a_call(on_refusal):
     whole = {"replace": NO, "append": f"Sure, here is\n\n{NO}"}
     for name, call in {"invoke": model.invoke, "ainvoke": lambda x: asyncio.run(model.ainvoke(x))}.items():
         if on_refusal == "raise":
-            with pytest.raises(ResponseRefused, match="catch ResponseRefused") as caught:
+            with pytest.raises(RequestRefused, match="catch RequestRefused") as caught:
                 call("hi")
             assert caught.value.text == NO
             continue
@@ -106,7 +106,7 @@ def test_a_stream_that_raises_shows_what_was_released_and_no_more():
         for chunk in model.stream("hi"):
             shown.append(chunk.text)
 
-    with pytest.raises(ResponseRefused):
+    with pytest.raises(RequestRefused):
         show()
     assert "".join(shown) == "Sure, here is"
 
@@ -115,6 +115,6 @@ def test_a_fallback_that_is_told_which_errors_to_take_never_sees_a_refused_reque
     other, asked = model_of("I would answer that.")
     model, _ = model_of(REFUSED, refusal=RefusalPolicy(on_refusal="raise"))
     safe = model.with_fallbacks([other], exceptions_to_handle=(WorkerError,))
-    with pytest.raises(ResponseRefused):
+    with pytest.raises(RequestRefused):
         safe.invoke("hi")
     assert asked.requests == []

@@ -84,6 +84,15 @@ def test_a_refusal_is_raised_and_leaves_nothing_behind(way: str) -> None:
     assert last(agent).text == "Fine."
 
 
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream messages"])
+def test_a_refusal_that_the_model_raises_ends_the_run_like_any_other(way: str) -> None:
+    agent, saver = guarded(scripted(REFUSED, refusal={"on_refusal": "raise"}))
+    WAYS[way](agent, ASKED)
+    assert last(agent).text == NO
+    assert (notes(agent)["stop"], notes(agent)["score"]) == ("refusal", 1.0)
+    assert UNSAFE not in everything(saver)
+
+
 @pytest.mark.parametrize("way", WAY)
 def test_an_ordinary_answer_passes_untouched(way: str) -> None:
     agent, _ = guarded(scripted("All is well.", lock_safety=True), max_conversation_risk=0.9)

@@ -25,7 +25,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_ssd import ChatSSD
 from langchain_ssd.config import RefusalPolicy
-from langchain_ssd.errors import ConfigError, GenerationFailed, ResponseRefused
+from langchain_ssd.errors import ConfigError, GenerationFailed, RequestRefused
 from langchain_ssd.events import (
     BinScored,
     Event,
@@ -328,7 +328,7 @@ def test_the_end_of_a_response_brings_its_tokens_and_on_request_its_words(tmp_pa
 def test_a_refusal_that_is_raised_is_told_like_any_other(way: str, tmp_path: Path) -> None:
     heard, log = Listener(), JsonlRiskLogger(tmp_path / "log")
     raising = ChatSSD(backend=ScriptedBackend(SCRIPT), refusal=RefusalPolicy(on_refusal="raise"))
-    with pytest.raises(ResponseRefused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         WAYS[way](raising, "hello", {"callbacks": [heard, log]})
     error = caught.value
     assert (error.text, error.reason) == (f"No. {MARKER}", "evidence")
