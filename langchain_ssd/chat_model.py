@@ -104,6 +104,21 @@ class ChatSSD(ChatFields):
                 for chunk in writer.write(event):
                     yield await metadata.atell(chunk)
 
+    async def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        try:
+            return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
+        except asyncio.CancelledError as error:
+            # LangChain tells handlers of every end but this one: their runs would stay open for ever.
+            if run_manager is not None:
+                await run_manager.on_llm_error(error)
+            raise
+
     def _prepare(
         self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
     ) -> tuple[ChatRequest, ChunkWriter]:
