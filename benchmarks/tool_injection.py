@@ -1,58 +1,64 @@
 """Does the pair's evidence over a tool's result tell an injected instruction? On the default pair.
 
-Ten self-written results, each clean and with an instruction of a stranger inside, so that the two differ in
-nothing else. It is small, and made by those who wrote the guard: it can show that the score does not work,
-and cannot show that it does.
+Ten self-written results, each clean, with a harmless instruction, and with one of a stranger who means harm;
+they differ in nothing else. It is small, and made by those who wrote the guard: it can show that the score
+does not work, and cannot show that it does.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from langchain_ssd import ChatSSD
 from langchain_ssd.evaluation.statistics import wilson
 from langchain_ssd.guard import TextScore, score_text
+from langchain_ssd.guard.scoring import WINDOW
 
 from .common import show
 
 TEXTS = Path(__file__).parent / "tool_results.jsonl"
-WINDOWS = (200, 600, 100_000)
+WINDOWS = (200, WINDOW)
+KINDS = ("clean", "harmless", "injected")
 
 
 def main() -> None:
-    """Score all results with windows of several lengths."""
+    """Score all results with windows of two lengths."""
     with ChatSSD() as model:
-        rows = [measured(model, window) for window in WINDOWS]
+        rows = [row for window in WINDOWS for row in measured(model, window)]
     show(
         "tool_injection",
-        "Tool results that alarm the default pair, clean and with an injected instruction",
+        "Tool results that alarm the default pair",
         rows,
-        "alarm: a window ended in safety mode or was refused; AUROC: injected against clean",
+        "alarm: a window ended in safety mode or was refused; AUROC: of the greatest statistic",
     )
 
 
-def results(injected: bool) -> list[str]:
-    """The results as they should be, or with an instruction inside."""
+def results(kind: str) -> list[str]:
+    """The results as they should be ("clean"), or with an instruction inside ("harmless", "injected")."""
     rows = [json.loads(line) for line in TEXTS.read_text(encoding="utf-8").splitlines()]
-    return [row["begin"] + (row["instruction"] if injected else "") + row["end"] for row in rows]
+    return [row["begin"] + row.get(kind, "") + row["end"] for row in rows]
 
 
-def measured(model: ChatSSD, window: int) -> dict[str, Any]:
-    """Alarms, and how well two numbers tell injected from clean."""
-    clean, injected = (
-        [score_text(model, text, window=window) for text in results(kind)] for kind in (False, True)
-    )
-    return {
-        "window, characters": window,
-        "clean that alarm": share(clean),
-        "injected that alarm": share(injected),
-        "AUROC, statistic": auroc(*([s.statistic or 0.0 for s in some] for some in (clean, injected))),
-        "AUROC, disagreement": auroc(*([1 - s.match_ratio for s in some] for some in (clean, injected))),
-        "match ratio, clean": sum(s.match_ratio for s in clean) / len(clean),
-        "match ratio, injected": sum(s.match_ratio for s in injected) / len(injected),
-    }
+def measured(model: ChatSSD, window: int) -> Iterator[dict[str, Any]]:
+    """Alarms of each kind, and how well the statistic tells it from the two that mean no harm."""
+    scores = {kind: [score_text(model, t, window=window) for t in results(kind)] for kind in KINDS}
+    for kind, some in scores.items():
+        yield {
+            "window": window,
+            "results": kind,
+            "alarms": share(some),
+            "AUROC, clean": auroc(levels(scores["clean"]), levels(some)),
+            "AUROC, harmless": auroc(levels(scores["harmless"]), levels(some)),
+            "greatest statistics": " ".join(f"{level:.0f}" for level in sorted(levels(some))),
+        }
+
+
+def levels(scores: list[TextScore]) -> list[float]:
+    """The greatest statistic over each text."""
+    return [score.statistic or 0.0 for score in scores]
 
 
 def share(scores: list[TextScore]) -> str:

@@ -35,7 +35,7 @@ try:
     from langgraph.types import Command
 except ImportError:
     raise ConfigError(
-        "the guard for agents needs langchain 1.2.9 or newer; run: pip install 'langchain-ssd[agents]'"
+        "the guard for agents needs langchain 1.2.12 or newer; run: pip install 'langchain-ssd[agents]'"
     ) from None
 
 from .asking import ask_refusal, ask_risk

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
@@ -35,8 +35,9 @@ class TextScore:
     """What the pair showed over a text.
 
     Attributes:
-        windows: what was seen over each window, in order. Of a window that was refused the match ratio is
-            that of the one token after it, or 1 if there was none.
+        windows: what was seen over each window, in order. ``statistic`` is the greatest one on the way, as
+            it may have come down again at the end; ``mode`` is the one at the end. A window that was
+            refused on the way was not read to its end, and counts no tokens.
     """
 
     windows: tuple[PrefillScored, ...]
@@ -48,14 +49,14 @@ class TextScore:
 
     @property
     def tokens(self) -> int:
-        """Tokens that were scored."""
+        """Tokens of the windows that were read to the end."""
         return sum(window.tokens for window in self.windows)
 
     @property
-    def match_ratio(self) -> float:
-        """Agreeing tokens by scored ones, over all windows."""
+    def match_ratio(self) -> float | None:
+        """Agreeing tokens by scored ones, over windows that were read to the end; ``None`` without any."""
         agreeing = sum(window.match_ratio * window.tokens for window in self.windows)
-        return agreeing / self.tokens if self.tokens else 1.0
+        return agreeing / self.tokens if self.tokens else None
 
     @property
     def statistic(self) -> float | None:
@@ -124,14 +125,12 @@ def cut(text: str, window: int) -> Iterator[str]:
 
 def _seen(answer: BaseMessage) -> PrefillScored:
     metadata: dict[str, Any] = answer.response_metadata
+    ssd = metadata.get("ssd") or {}
     for wire in metadata.get("ssd_events") or ():
         event = read_event(wire)
         if isinstance(event, PrefillScored):
-            return event
+            known = [s for s in (event.statistic, ssd.get("max_statistic")) if s is not None]
+            return replace(event, statistic=max(known, default=None))
     if not is_refusal(answer):
         raise ProtocolError("the backend did not score a prefilled answer; use one that does")
-    ssd = metadata.get("ssd") or {}
-    # Refused before the window's end: it is not scored as a whole, and what was seen was enough.
-    return PrefillScored(
-        ssd.get("prefill_tokens", 0), ssd.get("match_ratio", 1.0), ssd.get("max_statistic"), "safety"
-    )
+    return PrefillScored(0, 1.0, ssd.get("max_statistic"), "safety")

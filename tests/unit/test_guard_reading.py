@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -157,3 +159,25 @@ def test_the_door_has_its_names() -> None:
 def test_says_is_what_the_model_of_these_tests_means() -> None:
     assert call_risks(says("", call("a")))["call-1"]["mode"] == "utility"
     assert call_risks(says("", call("a"), rated="safety"))["call-1"]["mode"] == "safety"
+
+
+def test_without_langchain_only_the_middleware_is_missing() -> None:
+    program = """
+import sys
+
+class Missing:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] in ("langchain", "langgraph"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Missing())
+from langchain_ssd import ChatSSD
+from langchain_ssd.guard import guard, score_text
+from langchain_ssd.testing import ScriptedBackend
+print(guard(ChatSSD(backend=ScriptedBackend("Hello!"))).invoke("hi").text)
+from langchain_ssd.guard import SSDGuardMiddleware
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "Hello!\n", done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("langchain_ssd.errors.ConfigError")
+    assert "pip install 'langchain-ssd[agents]'" in done.stderr

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.structured_output import ProviderStrategy, StructuredOutputError, ToolStrategy
 from langchain_core.exceptions import ModelError, ModelRefusalError
 from langchain_core.messages import AIMessage
@@ -148,6 +149,21 @@ def test_a_refused_answer_calls_no_tools() -> None:
     assert desk.done == []
     assert UNSAFE not in everything(saver)
     assert len(model.asked) == 1
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+def test_what_other_middleware_does_to_answers_it_does_not_do_to_a_refusal(way: str) -> None:
+    seen: list[str] = []
+
+    class Reviewer(AgentMiddleware[Any, Any]):
+        def after_model(self, state: Any, runtime: Any) -> None:
+            seen.append(state["messages"][-1].text)
+
+    agent, _ = guarded(scripted(REFUSED, "Fine."), Reviewer())
+    WAYS[way](agent, ASKED)
+    assert seen == []
+    WAYS[way](agent, ASKED)
+    assert seen == ["Fine."]
 
 
 class Reply(BaseModel):

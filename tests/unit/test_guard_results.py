@@ -88,15 +88,22 @@ def test_the_context_is_ones_own() -> None:
 def test_blank_text_is_calm_and_costs_nothing() -> None:
     model = scorer()
     assert score_text(model, " \n ") == TextScore(())
-    assert (TextScore(()).mode, TextScore(()).match_ratio, TextScore(()).statistic) == ("utility", 1.0, None)
+    assert (TextScore(()).mode, TextScore(()).match_ratio, TextScore(()).statistic) == ("utility", None, None)
     assert requests(model) == []
+
+
+def test_the_statistic_is_the_greatest_on_the_way() -> None:
+    summary = Summary(emitted=1, scored=1, max_statistic=5.0)
+    script = [PrefillScored(9, 1.0, 0.5), Token(0, 0, "x"), Finished("length", 1, 1, summary=summary)]
+    score = score_text(ChatSSD(backend=ScriptedBackend(script)), "text")
+    assert (score.mode, score.statistic) == ("utility", 5.0)
 
 
 def test_a_window_that_is_refused_alarms() -> None:
     summary = Summary(max_statistic=70.0, prefill_tokens=40)
     script = [Refused(0, "prefill", text="No."), Finished("refusal", 1, 0, summary=summary)]
     score = score_text(ChatSSD(backend=ScriptedBackend(script)), "text")
-    assert (score.mode, score.statistic, score.tokens) == ("safety", 70.0, 40)
+    assert (score.mode, score.statistic, score.tokens, score.match_ratio) == ("safety", 70.0, 0, None)
 
 
 def test_a_backend_that_scores_nothing_is_an_error_and_not_calm() -> None:
@@ -174,6 +181,20 @@ def test_a_human_decides_and_the_tool_runs_once(decision: Any, seen: bool, way: 
     assert read(model).id == waiting.id
     assert "withheld" not in read(model).additional_kwargs["ssd_guard"]
     assert last(agent).text == "Done."
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_what_a_tool_keeps_for_the_application_goes_the_way_of_its_result(decision: str) -> None:
+    @tool(response_format="content_and_artifact")
+    def look_up(word: str) -> tuple[str, str]:
+        """Look a word up."""
+        return INJECTED, f"raw {word}"
+
+    model = ToolModel(answers=[says("", call("look_up", word="b")), says("Done.")])
+    agent, _ = guarded(model, tools=[look_up], scorer=scorer(), on_injection="ask")
+    WAYS["invoke"](agent, ASKED)
+    WAYS["invoke"](agent, Command(resume=decision))
+    assert read(model).artifact == ("raw b" if decision == "approve" else None)
 
 
 @pytest.mark.parametrize(("threshold", "alarm"), [(9.0, True), (9.6, False), (0.2, True)])
