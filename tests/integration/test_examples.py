@@ -12,6 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAYS = {
     "basic.py": ["match ratio:", "'output_tokens': 48"],
+    "guarded_agent.py": ["refusal, risk 0.", "answers that the model was asked for:"],
     "lcel_chain.py": ["a compass: ", "a thermometer: ", "a sieve: "],
     "risk_log.py": ["match ratio 0.", "match ratio"],
     "shadow_mode.py": ["shadow mode:", "with enforcement:", "finish reason: length"],
