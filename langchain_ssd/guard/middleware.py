@@ -148,7 +148,7 @@ class SSDGuardMiddleware(AgentMiddleware[GuardState, Any, Any]):
     def _unseen(self) -> Update:
         if self.settings.require_ssd:
             raise UnprotectedAnswer(
-                "another middleware made up an answer behind the guard; put the guard last in the list"
+                "a middleware made up an answer that the guard has not seen; require_ssd=False lets it pass"
             )
         return None
 

@@ -12,6 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAYS = {
     "basic.py": ["match ratio:", "'output_tokens': 48"],
+    "guarded_agent.py": ["refusal, risk 0.", "answers that the model was asked for:"],
     "lcel_chain.py": ["a compass: ", "a thermometer: ", "a sieve: "],
     "opentelemetry_spans.py": [
         "handle request > chat SmolLM2-135M-Instruct",

@@ -132,7 +132,7 @@ def test_a_middleware_that_hides_the_answer_is_found_out() -> None:
             return AIMessage(f"[{handler(request).result[0].text}]")
 
     agent, _ = guarded(scripted("Fine."), Rewriter())
-    with pytest.raises(UnprotectedAnswer, match="put the guard last"):
+    with pytest.raises(UnprotectedAnswer, match="made up an answer"):
         WAYS["invoke"](agent, ASKED)
     agent, _ = guarded(scripted("Fine."), Rewriter(), require_ssd=False)
     assert WAYS["invoke"](agent, ASKED)["messages"][-1].text == "[Fine.]"

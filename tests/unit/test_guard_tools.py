@@ -11,6 +11,8 @@ from langchain.agents.middleware import (
     HumanInTheLoopMiddleware,
     PIIMiddleware,
     SummarizationMiddleware,
+    ToolErrorMiddleware,
+    ToolRetryMiddleware,
 )
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.types import Command
@@ -138,6 +140,18 @@ def test_a_human_decides_and_only_a_clear_yes_is_one(way: str, decision: Any, do
     check_history(model.asked[1])
     told = next(m for m in model.asked[1] if isinstance(m, ToolMessage) and m.tool_call_id == "call-1")
     assert ("not to him" in told.text) == (isinstance(decision, dict) and "message" in decision)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_question_is_no_failure_to_be_tried_again(first: bool) -> None:
+    others = [
+        ToolRetryMiddleware(max_retries=3, initial_delay=0, jitter=False),
+        ToolErrorMiddleware(lambda *_: "failed"),
+    ]
+    agent, desk, _ = agent_of(mixed(), others=others, first=first, on_risky_tool_call="ask")
+    WAYS["invoke"](agent, ASKED)
+    WAYS["invoke"](agent, Command(resume="approve"))
+    assert sorted(desk.done) == ["look b", "send a"]
 
 
 def test_several_calls_are_asked_about_one_by_one() -> None:
