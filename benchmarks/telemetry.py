@@ -14,7 +14,7 @@ from langchain_ssd.telemetry import JsonlRiskLogger, LoggingRiskHandler, Prometh
 
 from .common import PROMPTS, show
 
-TOKENS, ROUNDS = 96, 3
+TOKENS, ROUNDS = 64, 2
 AIM = 0.97
 
 
