@@ -20,6 +20,9 @@ NAMES = {
     "holes": "holes 4 and 6 of the paper monitor before and after calibration",
     "grammar": "tokens per second under a grammar beside free text",
     "grammar_libraries": "llguidance against xgrammar: masks, compiling, rollback (pip install xgrammar)",
+    "hold_back": "what hold-back costs benign streams, in tokens and milliseconds",
+    "telemetry": "tokens per second with three risk handlers on",
+    "tool_injection": "alarms of the pair over results of tools, clean and with an injected instruction",
     "batching": "the same requests one at a time and together: speed, and whether the answers stay equal",
 }
 
