@@ -5,27 +5,14 @@ A state is a function of the tokens alone, so that it does not matter how far a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ..errors import GrammarFailed
-
-
-def calmly(call: Callable[..., Any], *args: Any) -> Any:
-    """Call the library. A panic of Rust code is no ``Exception``: let loose, it would end the worker.
-
-    Raises:
-        GrammarFailed: it panicked.
-    """
-    try:
-        return call(*args)
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise GrammarFailed("the grammar library failed; simplify the grammar") from None
+from .grammar_branch import Branch
 
 
 class Legal(NamedTuple):
@@ -88,6 +75,13 @@ class Form(Protocol):
     def declined(self) -> bool:
         """Whether the answer has begun to refuse, as its grammar allows."""
 
+    @property
+    def way_out(self) -> Branch | None:
+        """A copy of the refusal beside the form, if somebody has to say whether it stays open."""
+
+    def close_way_out(self) -> None:
+        """Nothing but the form is legal from here on."""
+
     def legal(self, depth: int) -> Legal:
         """What could come in place of a proposal: 0 is the first that is not emitted yet."""
 
@@ -109,6 +103,10 @@ class FreeText:
 
     front = Legal(None)
     closed = over = declined = False
+    way_out = None
+
+    def close_way_out(self) -> None:
+        """There is none."""
 
     def legal(self, depth: int) -> Legal:
         """Any token."""
@@ -127,53 +125,6 @@ class FreeText:
         """Nothing to forget."""
 
 
-class Branch:
-    """One compiled grammar along an answer. Where it cannot follow it only counts, until it is taken back.
-
-    Args:
-        compiled: the library's matcher at the beginning; it is copied.
-    """
-
-    def __init__(self, compiled: Any) -> None:
-        self._matcher = compiled.deep_copy()
-        self.missed = 0  # tokens since the one it could not follow
-
-    def look(self) -> int:
-        """The tokens that may come next, as bits, without ends of any kind being told apart."""
-        if self.missed:
-            return 0
-        bits = int.from_bytes(calmly(self._matcher.compute_bitmask), "little")
-        self._check()
-        return bits
-
-    @property
-    def accepts(self) -> bool:
-        """Whether the answer may end here."""
-        return not self.missed and bool(self._matcher.is_accepting())
-
-    @property
-    def stopped(self) -> bool:
-        """Whether nothing may follow."""
-        return bool(self.missed) or bool(self._matcher.is_stopped())
-
-    def follow(self, token: int) -> None:
-        """Go on, if the grammar can."""
-        if self.missed or not calmly(self._matcher.try_consume_tokens, [token]):
-            self._check()
-            self.missed += 1
-
-    def go_back(self, steps: int) -> None:
-        """Take so many tokens back."""
-        unseen = min(steps, self.missed)
-        self.missed -= unseen
-        if steps > unseen and not calmly(self._matcher.rollback, steps - unseen):
-            raise GrammarFailed("this grammar cannot be taken back; simplify it")
-
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            raise GrammarFailed("the grammar became too complex along the answer; simplify it")
-
-
 class GrammarState:
     """An answer's form at some point of it: the grammar asked for, and the refusal beside it if there is one.
 
@@ -182,12 +133,15 @@ class GrammarState:
         refusal: the one of a refusal in words, or ``None``.
         writable: the tokens, as bits, that may be written as text or where a grammar names them.
         ends: tokens that end a turn; legal exactly where a grammar accepts.
+        asks: whether the refusal is open only if the model wants it.
     """
 
-    def __init__(self, answer: Any, refusal: Any, writable: int, ends: frozenset[int]) -> None:
+    def __init__(
+        self, answer: Any, refusal: Any, writable: int, ends: frozenset[int], asks: bool = False
+    ) -> None:
         self._answer = Branch(answer)
         self._branches = [self._answer] + ([] if refusal is None else [Branch(refusal)])
-        self._writable, self._ends = writable, ends
+        self._writable, self._ends, self._asks = writable, ends, asks
         self._all_ends, self._an_end = (bits_of(some) for some in (ends, sorted(ends)[:1]))
         self._ahead: list[int] = []
         self._legal: list[Legal] = []  # before each token that is ahead, and perhaps after the last
@@ -217,6 +171,18 @@ class GrammarState:
     def declined(self) -> bool:
         """Whether what was emitted is no beginning of the form, but of a refusal."""
         return self._answer.missed > self._steps
+
+    @property
+    def way_out(self) -> Branch | None:
+        """A copy of the refusal beside the form, if somebody has to say whether it stays open."""
+        refusal = self._branches[-1]
+        return refusal.copy() if self._asks and not (refusal is self._answer or refusal.missed) else None
+
+    def close_way_out(self) -> None:
+        """Nothing but the form is legal from here on."""
+        if not self._answer.missed:  # a prefill that is a refusal stays one
+            self._branches = [self._answer]
+            self._legal.clear()
 
     def legal(self, depth: int) -> Legal:
         """What could come in place of a proposal: 0 is the first that is not emitted yet."""

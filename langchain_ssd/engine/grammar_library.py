@@ -14,7 +14,8 @@ from typing import Any
 
 from ..constraint import Constraint
 from ..errors import ConfigError, InvalidRequest, UnsupportedConstraint
-from .constraints import GrammarState, bits_of, calmly
+from .constraints import GrammarState, bits_of
+from .grammar_branch import calmly
 from .grammar_text import Thinking, grammar_text, refusal_text, what_is_wrong
 from .pair import Pair
 
@@ -76,7 +77,8 @@ class Grammars:
         writable = (1 << self._pair.vocab_size) - 1 & ~bits_of(never)
         answer = self._kept(constraint.kind, text)
         refusal = self._kept("refusal", refusal_text(thinking)) if constraint.may_refuse else None
-        state = GrammarState(answer, refusal, writable, self._ends)
+        # A model that thinks first has made up its mind by the time it may refuse.
+        state = GrammarState(answer, refusal, writable, self._ends, asks=thinking is None)
         if not state.begin(given):
             raise InvalidRequest("the prefilled answer does not begin an answer of this form; leave it out")
         return state

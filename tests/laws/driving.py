@@ -13,7 +13,7 @@ from langchain_ssd.backend import ChatMessage, ChatRequest
 from langchain_ssd.config import EvidenceWeights, RefusalPolicy, Sampling, SequentialConfig, SSDConfig
 from langchain_ssd.constraint import Constraint
 from langchain_ssd.decoding.monitor import Decision, Mode
-from langchain_ssd.engine import requests
+from langchain_ssd.engine import prompts, requests
 from langchain_ssd.engine.engine import Engine
 from langchain_ssd.engine.grammar_text import grammar_text, refusal_text
 from langchain_ssd.engine.pair import Pair
@@ -112,19 +112,32 @@ class Case:
             sources = [naive(m.model, p, pair.vocab_size) for m, p in sides]
         else:
             sources = [one_pass(m.model, p, prefill + emitted, pair.vocab_size) for m, p in sides]
-        grammar = None if self.constraint is None else StepByStep(pair, self.constraint)
+        grammar = None if self.constraint is None else StepByStep(pair, self.constraint, self.text)
         return answer(*sources, prompts[0], prefill, self.settings, room, pair.end_ids, grammar)
+
+
+def wanted(asked: str) -> bool:
+    """Random models never begin to refuse, so here every other prompt makes them want to."""
+    return len(asked) % 2 == 0
+
+
+def let_some_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the look before an answer finds is :func:`wanted`."""
+    monkeypatch.setattr(prompts, "wants_to_refuse", lambda m, r, s, *_: wanted(s.request.messages[0].content))
 
 
 class StepByStep:
     """The legal tokens at any point, from new matchers that have seen the answer's tokens, nothing else."""
 
-    def __init__(self, pair: Pair, constraint: Constraint) -> None:
+    def __init__(self, pair: Pair, constraint: Constraint, asked: str) -> None:
         self._ends = sorted(pair.end_ids)
         self._control = pair.target.renderer.control_ids
         description = pair.target.renderer.tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
         tokenizer = LLTokenizer(description, eos_token=self._ends)
-        texts = [grammar_text(constraint, 65_536), *([refusal_text()] if constraint.may_refuse else [])]
+        texts = [
+            grammar_text(constraint, 65_536),
+            *([refusal_text()] if constraint.may_refuse and wanted(asked) else []),
+        ]
         self._unused = [LLMatcher(tokenizer, text, log_level=0) for text in texts]
 
     def _after(self, given: list[int]) -> list[LLMatcher]:

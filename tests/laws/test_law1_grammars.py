@@ -18,7 +18,7 @@ from langchain_ssd.testing.byte_tokenizer import OTHER_TEMPLATE, TEMPLATE
 from langchain_ssd.testing.tiny_pair import FAMILIES, tiny_pair
 
 from .bpe_pair import bpe_pair
-from .driving import Case, bias, check, run
+from .driving import Case, bias, check, let_some_refuse, run
 from .reference import Settings
 from .test_law1_block_independence import decoding
 
@@ -117,7 +117,10 @@ cases = st.builds(
 def hold_to_the_reference(loaded: Pair, batch: list[Case], max_batch: int) -> None:
     engine = Engine(loaded, EngineConfig(max_batch=max_batch, prefill_chunk=7))
     batch[0].cancel_after = None  # at least one stays to the end
-    for case, events in zip(batch, run(engine, batch), strict=True):
+    with pytest.MonkeyPatch.context() as patch:
+        let_some_refuse(patch)
+        answers = run(engine, batch)
+    for case, events in zip(batch, answers, strict=True):
         if case.cancel_after is None:
             check(events, case.reference(loaded), loaded)
     assert loaded.target.model.lengths == loaded.draft.model.lengths == []
@@ -134,7 +137,11 @@ def test_tokens_of_many_bytes_too() -> None:
             h_refuse=1e6,
             refuse_below=0.0,
         )
-        batch.append(Case("x", s, block_size=1 + i, max_tokens=20, constraint=constraint, joins_at=i % 3))
+        batch.append(
+            Case(
+                "x" * (1 + i // 2), s, block_size=1 + i, max_tokens=20, constraint=constraint, joins_at=i % 3
+            )
+        )
     hold_to_the_reference(loaded, batch, 4)
 
 

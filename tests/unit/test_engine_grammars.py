@@ -12,7 +12,7 @@ import torch
 from langchain_ssd.config import EvidenceWeights, RefusalPolicy, SequentialConfig, SSDConfig
 from langchain_ssd.decoding import verify
 from langchain_ssd.decoding.evidence import restrict
-from langchain_ssd.engine import requests, speculation
+from langchain_ssd.engine import prompts, requests, speculation
 from langchain_ssd.engine.block import MAX_FORCED
 from langchain_ssd.errors import InvalidRequest
 from langchain_ssd.events import BinScored, Event, Refused, Token
@@ -84,6 +84,13 @@ def test_a_stop_text_ends_any_answer() -> None:
     assert (ended(events).finish_reason, shown(events)) == ("stop", "This one text is ")
 
 
+@pytest.fixture
+def unwilling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random models never begin to refuse by themselves."""
+    monkeypatch.setattr(prompts, "wants_to_refuse", lambda *_: True)
+
+
+@pytest.mark.usefixtures("unwilling")
 def test_a_refusal_in_words_is_an_ordinary_end() -> None:
     asked = formed("json_schema", POINT, may_refuse=True, max_tokens=300, logit_bias=bias(I=30.0, END=60.0))
     events = answer(engine(), asked)
@@ -92,6 +99,7 @@ def test_a_refusal_in_words_is_an_ordinary_end() -> None:
     assert shown(events).startswith("I")
 
 
+@pytest.mark.usefixtures("unwilling")
 def test_a_refusal_that_is_cut_off_is_still_one() -> None:
     asked = formed("json_schema", POINT, may_refuse=True, max_tokens=15, logit_bias=bias(I=100.0, END=-100.0))
     end = ended(answer(engine(), asked))

@@ -285,7 +285,16 @@ def test_a_large_grammar_is_refused_before_it_is_read() -> None:
         ("json_schema", {"const": big}),
     ):
         assert "larger than 65536 bytes" in refused(kind, value)
-    assert accepts("lark", f'start: "{big}" | "x"', "x", trusted=True)
+    half = SECRET * 4000  # more than rules of somebody else's may have
+    assert accepts("lark", f'start: "{half}" | "x"', "x", trusted=True)
+    for lark in (f'start: "{big}"', "start: a\na: " + json_rule({"type": "string", "pattern": half})):
+        with pytest.raises(InvalidRequest, match="larger than"):
+            GRAMMARS.start(Constraint("lark", lark, may_refuse=False), trusted=True)
+
+
+def test_a_schema_may_hold_what_begins_an_inline_schema() -> None:
+    schema = {"type": "object", "properties": {"%json {": {"const": "%json"}}, "required": ["%json {"]}
+    assert accepts("lark", "start: " + json_rule(schema), '{"%json {": "%json"}', trusted=True)
 
 
 def test_of_what_means_much_less_is_taken() -> None:
