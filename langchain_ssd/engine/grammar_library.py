@@ -83,14 +83,14 @@ class Grammars:
             raise InvalidRequest("the prefilled answer does not begin an answer of this form; leave it out")
         return state
 
-    def check(self, constraint: Constraint) -> None:
-        """See whether a constraint that is to be part of a larger grammar would do by itself.
+    def check(self, constraint: Constraint, *, trusted: bool = False) -> None:
+        """Find out what is wrong with a constraint without compiling it.
 
         Raises:
             InvalidRequest: it is no grammar, or too large.
             UnsupportedConstraint: it asks for what cannot be enforced.
         """
-        grammar_text(constraint, self._limit)
+        grammar_text(constraint, self._limit, trusted=trusted)
 
     def _kept(self, kind: str, text: str) -> Any:
         """A compiled grammar, from those that are kept if it is among them."""

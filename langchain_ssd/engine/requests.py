@@ -14,6 +14,7 @@ import torch
 
 from ..backend import ChatRequest
 from ..config import RefusalPolicy, SSDConfig
+from ..constraint import Constraint
 from ..decoding.monitor import (
     LinearLogOdds,
     Monitor,
@@ -58,6 +59,8 @@ def open_sequence(
         TemplateError: a chat template refuses the messages.
     """
     _check(request)
+    grammars = grammars or Grammars(pair)
+    constraint = _constraint(pair, grammars, request)
     prefill = pair.target.renderer.encode(request.prefill)
     offer = offer_of(request, pair.tool_format)
     prompts = [side.renderer.render(request.messages, offer) for side in (pair.target, pair.draft)]
@@ -86,7 +89,7 @@ def open_sequence(
         text=_text_stream(pair, request, prompts[0], prefill),
         calls=_call_reader(pair, request, seed, target),
         penalties=Penalties(sampling, target[:answer_starts], prefill, pair.vocab_size),
-        form=_form(pair, grammars or Grammars(pair), request, prompts[0], prefill),
+        form=_form(pair, grammars, request, constraint, prompts[0], prefill),
         # Passes of other shapes round differently; only float64 is far enough from a near tie not to care.
         alone=sampling.seed is not None and pair.target.model.dtype != torch.float64,
         calibrated=safety.monitor == "sequential" and safety.sequential.calibrated,
@@ -112,13 +115,16 @@ def _check(request: ChatRequest) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from _texts([*value.keys(), *value.values()])
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
+    """All texts in it, however deeply it is nested."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case dict() as mapping:
+                waiting += [*mapping.keys(), *mapping.values()]
+            case list() | tuple() as items:
+                waiting += items
 
 
 def _is_function(tool: dict[str, Any]) -> bool:
@@ -126,16 +132,30 @@ def _is_function(tool: dict[str, Any]) -> bool:
     return isinstance(function, dict) and isinstance(function.get("name"), str) and bool(function["name"])
 
 
+def _constraint(pair: Pair, grammars: Grammars, request: ChatRequest) -> Constraint | None:
+    """What the answer must look like, calls to tools included; looked at before anything is made of it."""
+    if request.constraint is not None:
+        grammars.check(request.constraint)
+    try:
+        constraint = constraint_of(request, pair.tool_format, pair.target.renderer.control_texts)
+    except RecursionError:
+        raise InvalidRequest("the parameters of a tool are nested too deeply; make them flatter") from None
+    if constraint is not None and constraint is not request.constraint:
+        grammars.check(constraint, trusted=True)
+    return constraint
+
+
 def _form(
-    pair: Pair, grammars: Grammars, request: ChatRequest, prompt: list[int], prefill: list[int]
+    pair: Pair,
+    grammars: Grammars,
+    request: ChatRequest,
+    constraint: Constraint | None,
+    prompt: list[int],
+    prefill: list[int],
 ) -> Form:
-    """What the answer must look like, calls to tools included."""
-    renderer = pair.target.renderer
-    if request.constraint is not None and offered(request):
-        grammars.check(request.constraint)  # it is about to become part of a larger grammar
-    constraint = constraint_of(request, pair.tool_format, renderer.control_texts)
     if constraint is None:
         return FreeText()
+    renderer = pair.target.renderer
     return grammars.start(
         constraint,
         prefill,

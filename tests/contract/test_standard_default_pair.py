@@ -13,25 +13,9 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langchain_ssd import ChatSSD
 
-from .features import keeps_constraints
-
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*in beta")]
 
 SETTINGS: dict[str, Any] = {"seed": 1, "max_tokens": 128, "timeout": 300}
-NEEDS_CONSTRAINTS = (
-    "test_tool_calling",
-    "test_tool_calling_async",
-    "test_bind_runnables_as_tools",
-    "test_tool_choice",
-    "test_tool_calling_with_no_arguments",
-    "test_structured_few_shot_examples",
-    "test_structured_output",
-    "test_structured_output_async",
-    "test_structured_output_pydantic_2_v1",
-    "test_structured_output_optional_param",
-    "test_json_mode",
-    "test_unicode_tool_call_integration",
-)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,12 +24,6 @@ def _worker() -> Iterator[None]:
     with ChatSSD(**SETTINGS) as model:
         model.warm_up()
         yield
-
-
-@pytest.fixture(autouse=True)
-def _skip_without_constrained_decoding(request: pytest.FixtureRequest) -> None:
-    if request.node.originalname in NEEDS_CONSTRAINTS and not keeps_constraints():
-        pytest.skip("this version's engine cannot hold an answer to a grammar yet")
 
 
 class TestDefaultPair(ChatModelIntegrationTests):

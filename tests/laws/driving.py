@@ -121,6 +121,11 @@ def wanted(asked: str) -> bool:
     return len(asked) % 2 == 0
 
 
+def leave_prompts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts do not tell of the form: of bytes, they would be too long for the contexts here."""
+    monkeypatch.setattr(requests, "offer_of", lambda *_: None)
+
+
 def let_some_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the look before an answer finds is :func:`wanted`."""
     monkeypatch.setattr(prompts, "wants_to_refuse", lambda m, r, s, *_: wanted(s.request.messages[0].content))

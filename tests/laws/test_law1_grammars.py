@@ -18,7 +18,7 @@ from langchain_ssd.testing.byte_tokenizer import OTHER_TEMPLATE, TEMPLATE
 from langchain_ssd.testing.tiny_pair import FAMILIES, tiny_pair
 
 from .bpe_pair import bpe_pair
-from .driving import Case, bias, check, let_some_refuse, run
+from .driving import Case, bias, check, leave_prompts_alone, let_some_refuse, run
 from .reference import Settings
 from .test_law1_block_independence import decoding
 
@@ -118,6 +118,7 @@ def hold_to_the_reference(loaded: Pair, batch: list[Case], max_batch: int) -> No
     engine = Engine(loaded, EngineConfig(max_batch=max_batch, prefill_chunk=7))
     batch[0].cancel_after = None  # at least one stays to the end
     with pytest.MonkeyPatch.context() as patch:
+        leave_prompts_alone(patch)
         let_some_refuse(patch)
         answers = run(engine, batch)
     for case, events in zip(batch, answers, strict=True):

@@ -21,11 +21,16 @@ from langchain_ssd.events import Event, Finished, Token
 from langchain_ssd.testing.tiny_pair import tiny_pair
 
 from .bpe_pair import bpe_pair
-from .driving import Case, bias, pin, run
+from .driving import Case, bias, leave_prompts_alone, pin, run
 from .reference import Settings
 from .schemas import random_schema
 
 MODES = {"utility": 0.3, "safety": 0.8}
+
+
+@pytest.fixture(autouse=True)
+def _short_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_prompts_alone(monkeypatch)
 
 
 @lru_cache(maxsize=8)
@@ -97,10 +102,10 @@ def test_answers_are_valid(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("tokens", ["bytes", "bpe"])
 @pytest.mark.parametrize("mode", MODES)
 def test_many_answers_are_valid(mode: str, tokens: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    count = 500 if tokens == "bytes" else 60
+    count = 600 if tokens == "bytes" else 60
     found = hold(count, mode, monkeypatch, tokens)
     print(f"\n{mode}, {tokens}: {dict(found)}")
-    assert found["valid"] >= 0.7 * count, found
+    assert found["valid"] >= (500 if tokens == "bytes" else 40), found
     assert found["refused"] <= 0.1 * count, found
 
 

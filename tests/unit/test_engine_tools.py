@@ -21,7 +21,6 @@ from langchain_ssd.testing.byte_tokenizer import byte_tokenizer
 from langchain_ssd.testing.tiny_pair import tiny_pair
 from langchain_ssd.tool_formats import get_format
 
-from ..contract.features import keeps_constraints
 from .engine_helpers import answer, ended
 from .test_tool_calls import seen
 from .test_tool_formats import FORMATS
@@ -40,10 +39,6 @@ SCHEMA = {
 TOOLS = (tool("get_weather", parameters=SCHEMA), tool("now", properties={}))
 SCHEMAS = {t["function"]["name"]: t["function"]["parameters"] for t in TOOLS}
 ENDING = {byte_tokenizer().encode(c)[0]: 3.0 for c in '"}]'}  # so that random models come to an end
-
-needs_constraints = pytest.mark.skipif(
-    not keeps_constraints(), reason="this version's engine cannot hold an answer to a grammar yet"
-)
 
 
 def pair_of(name: str, *, native: bool) -> Pair:
@@ -70,7 +65,6 @@ def run(name: str, request: ChatRequest, *, native: bool = True) -> list[Event]:
     return answer(Engine(pair_of(name, native=native), EngineConfig()), request)
 
 
-@needs_constraints
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3}])
@@ -80,8 +74,6 @@ def test_a_demanded_call_is_made_and_validates(name: str, native: bool, sampling
         request = replace(request, refusal=request.refusal.model_copy(update={"enabled": False}))
         events = run(name, request, native=native)
         end = ended(events)
-        if end.summary.declined:  # type: ignore[attr-defined,unused-ignore]
-            continue  # a refusal in words stays legal
         text, calls = seen(events)
         assert end.finish_reason == "tool_calls"
         assert text == ""
@@ -94,7 +86,6 @@ def test_a_demanded_call_is_made_and_validates(name: str, native: bool, sampling
         assert (risk["name"], 0.0 <= risk["match_ratio"] <= 1.0) == (called, True)
 
 
-@needs_constraints
 def test_a_call_that_opens_unasked_is_constrained_from_there() -> None:
     """A prefill opens the call; whatever the models would like to say, it becomes a legal one."""
     request = asked("auto", prefill="<tool_call>", parallel_tool_calls=False)
@@ -104,7 +95,6 @@ def test_a_call_that_opens_unasked_is_constrained_from_there() -> None:
     jsonschema.validate(json.loads(arguments), SCHEMAS[called])
 
 
-@needs_constraints
 def test_beside_a_schema_the_answer_is_one_or_the_other() -> None:
     schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
     events = run("hermes", asked("auto", constraint=Constraint("json_schema", schema, may_refuse=False)))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from langchain_ssd.constraint import Constraint
-from langchain_ssd.engine import grammar_library
+from langchain_ssd.engine import grammar_library, requests
 from langchain_ssd.engine.grammar_library import Grammars
 from langchain_ssd.errors import ConfigError, InvalidRequest, UnsupportedConstraint
 from langchain_ssd.events import Failed, Finished
@@ -20,6 +20,12 @@ from .engine_helpers import answer, drain, ended, failed, request, token_ids
 from .grammar_helpers import GRAMMARS, LIKELY, PAIR, engine, formed, ids, shown
 
 SECONDS = 5.0  # of this process, for compiling and forty tokens; what was measured is a tenth of it
+
+
+@pytest.fixture(autouse=True)
+def _short_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the context would stop most of these before the library sees them."""
+    monkeypatch.setattr(requests, "offer_of", lambda *_: None)
 
 
 Schema = dict[str, Any]

@@ -87,7 +87,7 @@ def test_it_goes_no_further_than_it_must(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(prompts, "wants_to_refuse", counted)
     with monkeypatch.context() as patch:
-        says(patch, PAIR.draft.model, "Weather: fine")
+        says(patch, PAIR.draft.model, "Quite fine")
         ask()
     with monkeypatch.context() as patch:
         says(patch, PAIR.draft.model, NO)
