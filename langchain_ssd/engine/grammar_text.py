@@ -13,6 +13,7 @@ from typing import Any
 
 from ..constraint import Constraint
 from ..errors import InvalidRequest, UnsupportedConstraint
+from .json_closing import closed
 from .json_schemas import patterns, prepared
 from .refusal_branch import REFUSAL
 
@@ -121,7 +122,7 @@ def json_rule(schema: dict[str, Any]) -> str:
 
 
 def _json_schema(value: Any) -> dict[str, Any]:
-    return {"json_schema": prepared(value)}
+    return {"json_schema": prepared(closed(value) if isinstance(value, dict) else value)}
 
 
 def _json_object(value: Any) -> dict[str, Any]:

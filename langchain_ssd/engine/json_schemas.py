@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import UnsupportedConstraint
+from .json_patterns import UNWRITABLE, safe
 
 Schema = dict[str, Any]
 
@@ -54,11 +55,35 @@ def prepared(schema: object) -> Schema:
             raise _refused("'minProperties' cannot be enforced; leave it out")
         if part.get("format") not in _FORMATS:
             part.pop("format", None)
+        _check_texts(part)
         if {part.pop("$id", None), part.pop("id", None)} != {None} and part is not copy:
             raise _refused("a part of it has a name of its own ('$id'); leave it out")  # references go astray
     if _Conjunctions(copy).most(copy) > _AT_ONCE:
         raise _refused(f"a text has more than {_AT_ONCE} patterns to satisfy at once; put them into one")
     return {**copy, "x-guidance": {**STYLE, "lenient": lenient}}
+
+
+def _check_texts(part: Schema) -> None:
+    """Make patterns safe, and refuse constants that hold what cannot be written."""
+    if isinstance(part.get("pattern"), str):
+        part["pattern"] = safe(part["pattern"])
+    if _mapping(part, "patternProperties"):
+        part["patternProperties"] = {safe(key): of for key, of in part["patternProperties"].items()}
+    if any(UNWRITABLE.search(text) for text in texts([part.get("const"), part.get("enum")])):
+        raise _refused("a constant holds a control character; leave it out")
+
+
+def texts(value: object) -> Iterator[str]:
+    """All texts in a JSON value, however deeply it is nested."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case dict() as mapping:
+                waiting += [*mapping.keys(), *mapping.values()]
+            case list() | tuple() as items:
+                waiting += items
 
 
 def patterns(schema: Schema) -> list[str]:

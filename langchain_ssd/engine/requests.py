@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from ..decoding.verify import RowSettings
 from ..errors import ContextOverflow, InvalidRequest
 from .constraints import Form, FreeText
 from .grammar_library import Grammars
+from .json_schemas import texts as texts_in
 from .pair import Pair
 from .penalties import Penalties
 from .sequence import Sequence
@@ -102,7 +102,7 @@ def _check(request: ChatRequest) -> None:
         raise InvalidRequest("the conversation is empty; send at least one message with text")
     if not all(_is_function(tool) for tool in request.tools):
         raise InvalidRequest("a tool is no function in OpenAI's shape; give it a type, a function and a name")
-    texts = [request.prefill, *(m.content for m in request.messages), *_texts(request.tools)]
+    texts = [request.prefill, *(m.content for m in request.messages), *texts_in(request.tools)]
     for text in texts:
         try:
             text.encode()
@@ -112,19 +112,6 @@ def _check(request: ChatRequest) -> None:
             raise InvalidRequest("a text holds a NUL character; remove it")
     if any(m.role not in _ROLES for m in request.messages):
         raise InvalidRequest(f"unknown role; use one of {', '.join(_ROLES)}")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """All texts in it, however deeply it is nested."""
-    waiting = [value]
-    while waiting:
-        match waiting.pop():
-            case str() as text:
-                yield text
-            case dict() as mapping:
-                waiting += [*mapping.keys(), *mapping.values()]
-            case list() | tuple() as items:
-                waiting += items
 
 
 def _is_function(tool: dict[str, Any]) -> bool:

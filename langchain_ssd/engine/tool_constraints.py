@@ -6,7 +6,6 @@ Where a call is not demanded, any text is legal too, up to where a call opens.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,10 +16,10 @@ from ..errors import InvalidRequest
 from ..tool_formats import ToolFormat
 from ..tool_formats.base import quote
 from .grammar_text import json_rule
+from .json_closing import closed
 from .tool_prompts import offered
 
 _TEXT = r"(.|\n)*"
-_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 
 
 def constraint_of(
@@ -72,36 +71,6 @@ def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
         implied = {} if {"$ref", "anyOf", "oneOf", "allOf"} & parameters.keys() else {"type": "object"}
         schema = closed({**implied, **parameters})
     return {**schema, "x-guidance": {"lenient": strict is not True}}
-
-
-def closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema whose objects have no members that it does not name, so that an end is always near.
-
-    Whatever fits the result fits the schema. Where schemas are added to each other nothing is changed.
-    """
-    if '"allOf"' in json.dumps(schema):
-        return schema
-    narrowed: dict[str, Any] = _close(schema)
-    return narrowed
-
-
-def _close(node: Any) -> Any:
-    if not isinstance(node, Mapping):
-        return node
-    own = "properties" in node
-    out = {key: _close_member(key, value, own) for key, value in node.items()}
-    mixed = {"anyOf", "oneOf", "$ref", "additionalProperties", "unevaluatedProperties"} & node.keys()
-    return {**out, "additionalProperties": False} if own and not mixed else out
-
-
-def _close_member(key: str, value: Any, own: bool) -> Any:
-    if key in _SCHEMAS and isinstance(value, Mapping):
-        return {name: _close(schema) for name, schema in value.items()}
-    if key in ("items", "additionalProperties"):
-        return _close(value)
-    if key in ("anyOf", "oneOf") and not own and isinstance(value, list):
-        return [_close(schema) for schema in value]
-    return value
 
 
 class _Writer:

@@ -47,7 +47,7 @@ class Person(BaseModel):
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[ChatSSD]:
-    with ChatSSD(max_tokens=60, seed=1, timeout=300) as loaded:
+    with ChatSSD(max_tokens=100, seed=1, timeout=300) as loaded:
         yield loaded
 
 

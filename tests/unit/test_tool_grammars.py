@@ -19,8 +19,9 @@ from tokenizers import AddedToken
 from langchain_ssd.backend import ChatMessage, ChatRequest
 from langchain_ssd.config import ModelSpec
 from langchain_ssd.constraint import Constraint
+from langchain_ssd.engine.json_closing import closed
 from langchain_ssd.engine.rendering import Renderer
-from langchain_ssd.engine.tool_constraints import arguments_schema, closed, constraint_of
+from langchain_ssd.engine.tool_constraints import arguments_schema, constraint_of
 from langchain_ssd.errors import InvalidRequest
 from langchain_ssd.testing.byte_tokenizer import byte_tokenizer
 from langchain_ssd.tool_formats import Call, get_format
