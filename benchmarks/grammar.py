@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from typing import Any
@@ -34,9 +35,9 @@ PERSON = {
 FORMS: dict[str, Constraint | None] = {
     "free text": None,
     "schema": Constraint("json_schema", PERSON, may_refuse=False),
-    "schema or refusal": Constraint("json_schema", PERSON),
     "any object": Constraint("json_object", may_refuse=False),
 }
+TOLD = "Answer with JSON and nothing else. It must fit this JSON Schema:\n" + json.dumps(PERSON)
 TOKENS, REPEATS = 120, 3
 
 
@@ -44,8 +45,11 @@ def measure(pair: Pair, form: Constraint | None, streams: int) -> dict[str, Any]
     """Decode, and time the steps after the prompts."""
     engine = Engine(pair, EngineConfig(max_batch=streams))
     for i in range(streams):
+        conversation = (ChatMessage("user", ASK + " " * i),)
+        if form is None:  # where there is a form, the prompt tells of it: all are to have as long a prompt
+            conversation = (ChatMessage("system", TOLD), *conversation)
         request = ChatRequest(
-            (ChatMessage("user", ASK + " " * i),),
+            conversation,
             constraint=form,
             sampling=Sampling(max_tokens=TOKENS),
             safety=SSDConfig(hold_back="none"),
