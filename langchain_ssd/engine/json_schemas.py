@@ -55,7 +55,7 @@ def prepared(schema: object) -> Schema:
             raise _refused("'minProperties' cannot be enforced; leave it out")
         if part.get("format") not in _FORMATS:
             part.pop("format", None)
-        _check_texts(part)
+        _check_texts(part, lenient)
         if {part.pop("$id", None), part.pop("id", None)} != {None} and part is not copy:
             raise _refused("a part of it has a name of its own ('$id'); leave it out")  # references go astray
     if _Conjunctions(copy).most(copy) > _AT_ONCE:
@@ -63,14 +63,22 @@ def prepared(schema: object) -> Schema:
     return {**copy, "x-guidance": {**STYLE, "lenient": lenient}}
 
 
-def _check_texts(part: Schema) -> None:
-    """Make patterns safe, and refuse constants that hold what cannot be written."""
-    if isinstance(part.get("pattern"), str):
-        part["pattern"] = safe(part["pattern"])
+def _check_texts(part: Schema, lenient: bool) -> None:
+    """Make patterns safe, and refuse (or pass over) what holds characters that cannot be written."""
     if _mapping(part, "patternProperties"):
         part["patternProperties"] = {safe(key): of for key, of in part["patternProperties"].items()}
-    if any(UNWRITABLE.search(text) for text in texts([part.get("const"), part.get("enum")])):
-        raise _refused("a constant holds a control character; leave it out")
+    if isinstance(part.get("pattern"), str):
+        try:
+            part["pattern"] = safe(part["pattern"])
+        except UnsupportedConstraint:
+            if not lenient:
+                raise
+            del part["pattern"]
+    for name in ("const", "enum"):
+        if any(UNWRITABLE.search(text) for text in texts(part.get(name))):
+            if not lenient:
+                raise _refused(f"its '{name}' holds a control character; leave it out")
+            del part[name]
 
 
 def texts(value: object) -> Iterator[str]:

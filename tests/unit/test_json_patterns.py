@@ -68,6 +68,12 @@ def test_constants_that_cannot_be_written_are_refused(schema: dict[str, object])
     assert "control character" in refused("json_schema", schema, UnsupportedConstraint)
 
 
+def test_who_asks_for_it_has_them_passed_over() -> None:
+    lenient = {"x-guidance": {"lenient": True}}
+    assert accepts("json_schema", {"type": "string", "pattern": r"^\x01$", **lenient}, '"a"')
+    assert accepts("json_schema", {"const": "a\0b", **lenient}, '"ab"')
+
+
 def test_what_can_be_written_is() -> None:
     assert accepts(
         "json_schema",
