@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from .backend import Backend, ChatRequest, EventStream, Health, load_backend
+from .backend import Backend, ChatMessage, ChatRequest, EventStream, Health, TextToken, load_backend
 from .config import EngineConfig, ModelSpec
 from .draft_folder import with_base
 from .errors import ModelNotFound
@@ -131,6 +131,10 @@ class Borrowed(Backend):
     def token_ids(self, text: str) -> list[int]:
         """Ask the lender's backend."""
         return self._lend().token_ids(text)
+
+    def tokenize(self, source: str | Sequence[ChatMessage]) -> list[TextToken]:
+        """Ask the lender's backend."""
+        return self._lend().tokenize(source)
 
     def warm_up(self) -> Health:
         """Warm the lender's backend up."""
