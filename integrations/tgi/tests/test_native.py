@@ -110,7 +110,8 @@ def test_a_refusal_stands_alone_and_is_marked() -> None:
 def test_sampling_parameters_reach_the_engine() -> None:
     parameters = {
         "temperature": 0.5, "top_p": 0.9, "top_k": 5, "max_new_tokens": 7, "stop": ["x"], "seed": 3,
-        "repetition_penalty": 1.1, "frequency_penalty": 0.2, "details": True, "best_of": 1, "watermark": False,
+        "repetition_penalty": 1.1, "frequency_penalty": 0.2, "details": True, "best_of": 1,
+        "watermark": False,
         "typical_p": None, "truncate": None, "top_n_tokens": None, "adapter_id": None, "grammar": None,
     }  # fmt: skip
     with serving(ScriptedBackend("a")) as server:
@@ -152,12 +153,15 @@ def test_a_grammar_becomes_a_constraint(grammar: Any, kind: str, value: Any) -> 
 
 
 BAD = [
-    ("best_of", 2), ("best_of", 10**6), ("decoder_input_details", True), ("top_n_tokens", 5), ("truncate", 10),
+    ("best_of", 2), ("best_of", 10**6), ("decoder_input_details", True), ("top_n_tokens", 5),
+    ("truncate", 10),
     ("typical_p", 0.5), ("watermark", True), ("adapter_id", "x"), ("temperature", 0.0), ("temperature", -1.0),
-    ("temperature", "hot"), ("top_p", 2.0), ("top_p", 0.0), ("top_k", 0), ("top_k", -1), ("max_new_tokens", 0),
+    ("temperature", "hot"), ("top_p", 2.0), ("top_p", 0.0), ("top_k", 0), ("top_k", -1),
+    ("max_new_tokens", 0),
     ("max_new_tokens", -1), ("max_new_tokens", 2**40), ("max_new_tokens", 1.5), ("seed", 2**70), ("seed", -1),
     ("stop", ["x"] * 5), ("stop", ["x"] * 1000), ("stop", [""]), ("stop", ["\u0000"]), ("stop", "x"),
-    ("stop", ["y" * 2000]), ("repetition_penalty", 0.0), ("frequency_penalty", 3.0), ("grammar", {"type": "x"}),
+    ("stop", ["y" * 2000]), ("repetition_penalty", 0.0), ("frequency_penalty", 3.0),
+    ("grammar", {"type": "x"}),
     ("grammar", {"type": "regex", "value": {}}), ("grammar", {"type": "json", "value": "text"}),
     ("details", "yes"), ("nonsense", 1), ("chat_template", "{{ 7 * 7 }}"),
 ]  # fmt: skip

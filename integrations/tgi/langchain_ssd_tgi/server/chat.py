@@ -51,7 +51,6 @@ class ChatWriter:
             "model": model,
             "system_fingerprint": "langchain-ssd",
         }
-        self._calls: list[JSON] = []
         self._begun = False
         self.transcript = Transcript(with_stops=bool(asked.request.sampling.stop))
 
@@ -77,7 +76,6 @@ class ChatWriter:
         calls = tool_call_deltas(event)
         if calls:
             delta["tool_calls"] = calls
-            self._calls += calls
         if (delta or isinstance(event, Finished)) and not self._begun:
             self._begun = True
             delta = {"role": "assistant", "content": "", **delta}
@@ -106,8 +104,8 @@ class ChatWriter:
             message["reasoning_content"] = "".join(script.thinking)
         if script.refused is not None:
             message["refusal"] = script.refused.text
-        if self._calls:
-            message["tool_calls"] = _joined(self._calls)
+        if script.calls:
+            message["tool_calls"] = _joined(script.calls)
         logprobs = None
         if self._logprobs and script.refused is None:  # they spell out the words that a refusal replaces
             logprobs = {"content": [_logprob(t) for t in script.tokens if not t.thinking]}

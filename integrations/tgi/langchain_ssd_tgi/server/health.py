@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 
 from langchain_ssd.backend import Backend, ChatMessage, ChatRequest, Health
@@ -32,11 +33,13 @@ class HealthCheck:
     Args:
         backend: which.
         config: the intervals.
+        in_flight: requests that the server has accepted, which are no proofs of ours.
     """
 
-    def __init__(self, backend: Backend, config: ServerConfig) -> None:
+    def __init__(self, backend: Backend, config: ServerConfig, in_flight: Callable[[], int]) -> None:
         self._backend = backend
         self._config = config
+        self._in_flight = in_flight
         self._proved = float("-inf")  # when something last came out of the engine
         self._failed = False  # whether the last thing that came out of it was an error of its own
         self._proof: asyncio.Task[str | None] | None = None
@@ -68,7 +71,10 @@ class HealthCheck:
         await self._prove()
 
     def _busy(self, health: Health) -> bool:
-        return health.state == "ready" and bool(health.running or health.queued)
+        """Whether others have given it work; a proof of ours is no proof of progress."""
+        proofs = 0 if self._proof is None or self._proof.done() else 1
+        others = max(self._in_flight(), health.running + health.queued - proofs)
+        return health.state == "ready" and others > 0
 
     def _moves(self, health: Health) -> bool:
         """Whether it is well beyond doubt, without asking it anything."""

@@ -34,7 +34,7 @@ class Service:
         self.backend = backend
         self.config = config
         self.admission = Admission(config, time.monotonic)
-        self.health = HealthCheck(backend, config)
+        self.health = HealthCheck(backend, config, lambda: self.admission.running)
         self.metrics = Metrics(backend.health, lambda: self.admission.running)
         self.flights: set[Flight] = set()
 

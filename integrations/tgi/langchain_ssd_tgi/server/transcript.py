@@ -8,6 +8,8 @@ from typing import Any
 
 from langchain_ssd.events import SCHEMA_VERSION, Event, Finished, Refused, Token
 
+from .tool_calls import tool_call_deltas
+
 _PARAGRAPH = "\n\n"  # between text that was released and the refusal that ends it
 _LEAST = -9999.0  # JSON has no infinity; OpenAI's interface says this for "very unlikely"
 
@@ -25,6 +27,7 @@ class Transcript:
     thinking: list[str] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
     besides: list[Event] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
     refused: Refused | None = None
     finished: Finished | None = None
 
@@ -37,6 +40,7 @@ class Transcript:
         if isinstance(event, Finished):
             self.finished = event
             return ""
+        self.calls += tool_call_deltas(event)
         self.besides.append(event)
         if isinstance(event, Refused) and event.enforced:
             text = (_PARAGRAPH if any(self.shown) else "") + event.text
@@ -72,7 +76,9 @@ class Transcript:
     @property
     def openai_reason(self) -> str:
         """How it ended, by OpenAI's names."""
-        return "content_filter" if self.refused is not None else self.end.finish_reason
+        if self.refused is not None:
+            return "content_filter"
+        return "tool_calls" if self.calls and self.end.finish_reason == "stop" else self.end.finish_reason
 
     def usage(self) -> dict[str, Any]:
         """Tokens, by OpenAI's names."""
