@@ -98,14 +98,14 @@ def local(target: Named, draft: Named, engine: EngineConfig) -> Backend:
     return shared_backend(target_spec(target), draft_spec(draft), engine)
 
 
-def remote(base_url: str, api_key: SecretStr | None) -> Backend:
+def remote(base_url: str, api_key: SecretStr | None, *, allow_unprotected: bool = False) -> Backend:
     """A backend for a remote server.
 
     Raises:
         BackendNotInstalled: the distribution that can talk to such servers is missing.
     """
     key = api_key.get_secret_value() if api_key else None
-    return load_backend("tgi", base_url=base_url, api_key=key)
+    return load_backend("tgi", base_url=base_url, api_key=key, allow_unprotected=allow_unprotected)
 
 
 def context_length(health: Health) -> int | None:

@@ -261,7 +261,8 @@ BAD = [
     ("messages", [{"role": "wizard", "content": "x"}]), ("messages", [{"role": "tool", "content": "x"}]),
     ("messages", [{"role": "user", "content": [{"type": "image_url"}]}]),
     ("messages", [{"role": "user", "content": "x", "tool_calls": []}, {"role": "user", "refusal": "secret"}]),
-    ("messages", [{"role": "assistant", "content": "secret"}]), ("messages", [{"role": "user", "content": ""}]),
+    ("messages", [{"role": "assistant", "content": "secret"}]),
+    ("messages", [{"role": "user", "content": ""}]),
     ("messages", [{"role": "user", "content": "secret\u0000"}]), ("ssd", 7), ("ssd", {"nonsense": 1}),
     ("ssd", {"timeout": -1}), ("ssd", {"constraint": {"kind": "x"}}),
 ]  # fmt: skip

@@ -30,7 +30,8 @@ def bearer(key: str) -> dict[str, str]:
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] != "/health"])
 @pytest.mark.parametrize(
     "headers",
-    [{}, bearer(KEY.upper()), bearer(KEY[:-1]), bearer(KEY + "x"), {"authorization": "Bearer"}, {"authorization": KEY},
+    [{}, bearer(KEY.upper()), bearer(KEY[:-1]), bearer(KEY + "x"),
+     {"authorization": "Bearer"}, {"authorization": KEY},
      {"authorization": f"Digest {KEY}"}, {"x-api-key": KEY}, {"authorization": "Basic ???"}],
 )  # fmt: skip
 def test_every_route_but_health_wants_the_exact_key(method: str, path: str, headers: dict[str, str]) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from langchain_ssd.events import Event
+from langchain_ssd.events import Event, Failed
 
 from .asking import Asked
 from .connection import Connection
 from .flights import Flight
+from .problems import Problem
 from .service import Service
 from .transcript import Transcript
 
@@ -53,7 +54,13 @@ async def stream(service: Service, connection: Connection, asked: Asked, writer:
         ClientLeft: the work was cancelled.
     """
     async with service.flight(connection, asked) as flight:
-        await connection.while_there(_send(flight, connection, writer, service.config.keep_alive))
+        try:
+            await connection.while_there(_send(flight, connection, writer, service.config.keep_alive))
+        except Problem as problem:
+            if connection.started and asked.telemetry:  # an error event has no place for it
+                for frame in writer.frames(Failed(problem.code, problem.message)):
+                    await connection.event(frame)
+            raise
 
 
 async def _gather(flight: Flight, transcript: Transcript) -> None:
