@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import logging
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from pydantic import ValidationError
 from langchain_ssd.errors import GenerationFailed
 from langchain_ssd.testing import ScriptedBackend, answer, failure
 from langchain_ssd_tgi.server.app import ROUTES
-from langchain_ssd_tgi.server.logs import JsonFormatter
+from langchain_ssd_tgi.server.logs import BackgroundHandler, JsonFormatter
 from langchain_ssd_tgi.server.quotas import Bucket
 from langchain_ssd_tgi.server.settings import ServerConfig
 
@@ -204,3 +207,22 @@ def test_foreign_loggers_are_named_and_not_quoted() -> None:
     line = json.loads(JsonFormatter().format(record))
     assert (line["logger"], line["level"]) == ("uvicorn.error", "warning")
     assert "secret" not in str(line)
+
+
+def test_a_reader_of_the_log_that_stalls_does_not_stall_the_server() -> None:
+    class Stalled(io.StringIO):
+        def write(self, text: str) -> int:
+            gate.wait(10)
+            return super().write(text)
+
+    gate, stream = threading.Event(), Stalled()
+    handler = BackgroundHandler(stream, limit=5)
+    handler.setFormatter(JsonFormatter())
+    record = logging.LogRecord("langchain_ssd_tgi", logging.INFO, "x", 1, "request", None, None)
+    began = time.monotonic()
+    for _ in range(50):
+        handler.emit(record)
+    assert time.monotonic() - began < 1
+    gate.set()
+    handler.flush()
+    assert 5 <= stream.getvalue().count("\n") <= 6

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -35,7 +36,8 @@ class Program:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         command = [sys.executable, str(PROGRAM), str(self.port), str(grace)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the program
+        self.process = subprocess.Popen(command, stderr=self.log, text=True, env=dict(os.environ))
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False, verify=False)
         wait_until(lambda: self.health() == 200, 60)
@@ -71,8 +73,8 @@ def program(grace: float = 5.0) -> Iterator[Program]:
         server.client.close()
         if server.process.poll() is None:
             server.process.kill()
-        if server.process.stderr is not None and not server.process.stderr.closed:
-            server.process.communicate()
+        server.process.wait(10)
+        server.log.close()
 
 
 def ask_all(server: Program, texts: list[str]) -> tuple[list[threading.Thread], dict[str, Any]]:
@@ -117,7 +119,8 @@ def test_the_first_signal_lets_running_requests_finish_and_exits_with_0() -> Non
         worker = server.process.pid
         assert server.process.wait(20) == 0
         assert not psutil.pid_exists(worker) or psutil.Process(worker).status() == "zombie"
-        errors = server.process.communicate()[1]
+        server.log.seek(0)
+        errors = server.log.read()
         assert all(json.loads(line) for line in errors.splitlines())
         assert "echo" not in errors
 

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 import sys
+import threading
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 logger = logging.getLogger("langchain_ssd_tgi")
 
@@ -47,9 +51,43 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class BackgroundHandler(logging.Handler):
+    """Writes lines from a thread of its own, since a reader of the log that stalls must not stall the server.
+
+    Args:
+        stream: where to.
+        limit: lines that may wait; more are dropped.
+    """
+
+    def __init__(self, stream: TextIO, limit: int = 10_000) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: queue.Queue[str] = queue.Queue(limit)
+        threading.Thread(target=self._write, name="langchain-ssd-log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line, unless too many wait."""
+        with suppress(queue.Full):
+            self._lines.put_nowait(self.format(record))
+
+    def flush(self) -> None:
+        """Give the thread a second to write what waits."""
+        end = time.monotonic() + 1
+        while self._lines.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.005)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            with suppress(OSError, ValueError):
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            self._lines.task_done()
+
+
 def set_up(level: str) -> None:
     """Send this process's logs to standard error, as JSON."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BackgroundHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("langchain_ssd").setLevel(logging.INFO)
