@@ -18,6 +18,8 @@ NAMES = {
     "speed": "tokens per second beside the target alone",
     "drafts": "the same for both default drafts, and for a costlier target",
     "holes": "holes 4 and 6 of the paper monitor before and after calibration",
+    "http_cost": "what HTTP costs per streamed token, in forwards (needs langchain-ssd-tgi)",
+    "load": "fifty clients, some of whom leave or read slowly (needs langchain-ssd-tgi)",
     "batching": "the same requests one at a time and together: speed, and whether the answers stay equal",
 }
 
