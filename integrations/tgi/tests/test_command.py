@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,27 @@ def test_shadow_mode_and_monitor(started: list[Any]) -> None:
     assert serve("--shadow", "--monitor", "sequential").exit_code == 0
     safety = started[0][1].safety
     assert (safety.enforce, safety.monitor) == (False, "sequential")
+
+
+def test_the_example_file_is_read(started: list[Any]) -> None:
+    file = Path(__file__).parents[1] / "deploy" / "serve.toml"
+    done = runner.invoke(app, ["serve", "--config", str(file)])
+    assert done.exit_code == 0, done.output
+    ((_, server, listen),) = started
+    assert (server.model_name, server.request_timeout, listen.port) == ("qwen2.5-7b-ssd", 300.0, 8080)
+
+
+def test_unit_and_container_name_options_that_exist() -> None:
+    folder = Path(__file__).parents[1] / "deploy"
+    options = {name for parameter in typer_command().params for name in parameter.opts}
+    for name, begin in (("langchain-ssd.service", "ExecStart="), ("Dockerfile", 'CMD ["--config')):
+        line = next(x for x in (folder / name).read_text().splitlines() if begin in x)
+        used = set(re.findall(r"--[a-z-]+", line))
+        assert "--config" in used
+        assert used <= options
+
+
+def typer_command() -> Any:
+    import typer
+
+    return typer.main.get_command(app).get_command(None, "serve")  # type: ignore[attr-defined, arg-type]

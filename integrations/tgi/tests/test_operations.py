@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -247,3 +250,30 @@ def test_an_idle_server_ends_at_once() -> None:
         server.thread.join(5)
         assert not server.thread.is_alive()
         assert time.monotonic() - began < 4
+
+
+def test_a_head_request_is_a_get_without_its_body() -> None:
+    with serving(ScriptedBackend()) as server:
+        for path in ("/health", "/info"):
+            response = server.client.head(path)
+            assert (response.status_code, response.content) == (200, b"")
+
+
+def test_tls(tmp_path: Path) -> None:
+    trustme = pytest.importorskip("trustme", reason="needs the extra 'clients'")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    key.write_bytes(certificate.private_key_pem.bytes())
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    listen = {"tls_certificate": str(chain), "tls_key": str(key)}
+    with serving_alone(ScriptedBackend("Hello"), listen) as server:
+        url = f"https://127.0.0.1:{server.port}"
+        with httpx.Client(base_url=url, verify=context, trust_env=False) as client:
+            assert client.post("/generate", json={"inputs": "hi"}).json() == {"generated_text": "Hello"}
+        with httpx.Client(base_url=url, trust_env=False) as stranger, pytest.raises(httpx.ConnectError):
+            stranger.get("/info")
+        with pytest.raises(httpx.HTTPError):
+            server.get("/info")  # not encrypted

@@ -277,8 +277,8 @@ def test_requests_side_by_side_get_their_own_answers_and_leave_nothing() -> None
         prompts = [f"number {n}" for n in range(40)]
         assert [m.text for m in model.batch(prompts)] == prompts
         assert [m.text for m in asyncio.run(model.abatch(prompts))] == prompts
-        assert model.health().running == 0
-        assert server.service.admission.running == 0
+        wait_until(lambda: model.health().running == 0)
+        wait_until(lambda: server.service.admission.running == 0)
 
 
 # State

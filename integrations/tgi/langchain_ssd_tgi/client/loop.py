@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from huggingface_hub import AsyncInferenceClient, get_async_session
@@ -31,6 +33,14 @@ def _running() -> asyncio.AbstractEventLoop:
 def start(work: Coroutine[Any, Any, T]) -> Future[T]:
     """Begin ``work`` there; its future can be cancelled from any thread."""
     return asyncio.run_coroutine_threadsafe(work, _running())
+
+
+@atexit.register
+def _leave() -> None:
+    """Close idle connections in good order when the process ends."""
+    if _loop is not None and _session is not None and _owner == os.getpid():
+        with suppress(Exception):
+            start(_session.aclose()).result(1.0)
 
 
 class PooledClient(AsyncInferenceClient):

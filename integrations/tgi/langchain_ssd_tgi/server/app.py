@@ -50,7 +50,8 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["langchain_ssd.route"] = self._path
         connection = Connection(scope, receive, send, self._service.config.write_timeout)
-        handler = self._handlers.get(scope["method"])
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the body is left out further below
+        handler = self._handlers.get(method)
         if handler is None:
             allowed = ", ".join(sorted(self._handlers))
             await connection.reply(
