@@ -33,9 +33,8 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 def read_all(port: int, path: str, body: dict[str, Any]) -> int:
     """Ask, and read to the end as fast as bytes come; how many events there were."""
     content = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    )
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Connection: close\r\nContent-Length: {len(content)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(head.encode() + content)
         events, end = 0, b""

@@ -18,7 +18,7 @@ import pytest
 
 from langchain_ssd_tgi.server.openapi import document
 
-from .serving import chat
+from .serving import chat, wait_until
 from .test_program import Program, program
 
 FULL = int(os.environ.get("LANGCHAIN_SSD_FUZZ", "10000"))
@@ -33,8 +33,7 @@ def server() -> Iterator[Program]:
         assert running.worker() == worker  # it has not died in between
         assert running.health() == 200
         assert running.ask("echo 3")["details"]["generated_tokens"] == 3
-        metrics = running.client.get("/metrics").text
-        assert "ssd_requests_in_flight 0.0" in metrics
+        wait_until(lambda: "ssd_requests_in_flight 0.0" in running.client.get("/metrics").text)
         assert running.process.poll() is None
 
 
