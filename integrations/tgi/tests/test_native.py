@@ -155,7 +155,7 @@ def test_a_grammar_becomes_a_constraint(grammar: Any, kind: str, value: Any) -> 
 BAD = [
     ("best_of", 2), ("best_of", 10**6), ("decoder_input_details", True), ("top_n_tokens", 5),
     ("truncate", 10),
-    ("typical_p", 0.5), ("watermark", True), ("adapter_id", "x"), ("temperature", 0.0), ("temperature", -1.0),
+    ("typical_p", 1.5), ("watermark", True), ("adapter_id", "x"), ("temperature", 0.0), ("temperature", -1.0),
     ("temperature", "hot"), ("top_p", 2.0), ("top_p", 0.0), ("top_k", 0), ("top_k", -1),
     ("max_new_tokens", 0),
     ("max_new_tokens", -1), ("max_new_tokens", 2**40), ("max_new_tokens", 1.5), ("seed", 2**70), ("seed", -1),

@@ -96,7 +96,8 @@ class GenerateParameters(Body):
     top_n_tokens: Annotated[int | None, only(0, why=_NO_TOP)] = None
     top_p: Nucleus | None = None
     truncate: Annotated[int | None, only(why="prompts are never cut; shorten the input")] = None
-    typical_p: Annotated[float | None, only(1.0)] = None
+    # langchain-huggingface sends 0.95 unless it is told otherwise, so that refusing it would lock it out.
+    typical_p: Nucleus | None = Field(None, description="Taken, and without effect.")
     watermark: Annotated[bool | None, only(False)] = None
 
     @property
