@@ -17,10 +17,11 @@ from typing import Any
 from langchain_ssd.backend import ChatMessage, ChatRequest
 
 from .common import show
-from .serving import Server, _scripted, serving
+from .serving import Server, scripted, serving
 
 TOKENS = 3000
 RUNS = 7
+PACE = 0.002  # seconds between tokens that come one at a time, as a model's do
 LIMIT = 0.02
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -57,9 +58,9 @@ def measure(server: Server, path: str, body: dict[str, Any]) -> tuple[float, flo
     return statistics.median(spent), statistics.median(passed)
 
 
-def scripted_alone() -> float:
+def scripted_alone(delay: float) -> float:
     """Processor seconds a token of the scripted backend without a server."""
-    backend = _scripted(TOKENS)
+    backend = scripted(TOKENS, delay)
     request = ChatRequest((ChatMessage("user", "hi"),))
 
     async def read() -> None:
@@ -91,7 +92,7 @@ def client_cost(server: Server) -> float:
 
 def main() -> None:
     """Each way of streaming, and the client's backend."""
-    alone = scripted_alone()
+    alone, alone_paced = scripted_alone(0.0), scripted_alone(PACE)
     found: dict[str, tuple[float, float | None]] = {}
     with serving(TOKENS) as server:
         read_all(server.port, *REQUESTS["/generate_stream"])  # warm
@@ -99,6 +100,9 @@ def main() -> None:
             cpu, clock = measure(server, path, body)
             found[name] = cpu - alone, clock
         found["the client's backend (in its own process)"] = client_cost(server), None
+    with serving(TOKENS, PACE) as server:
+        cpu, clock = measure(server, *REQUESTS["/v1/chat/completions with telemetry"])
+        found["the same, one token at a time"] = cpu - alone_paced, clock - PACE
     forward = _forward()
     rows = [
         {
@@ -110,7 +114,8 @@ def main() -> None:
         }
         for name, (cpu, clock) in found.items()
     ]
-    note = f"{TOKENS} tokens, median of {RUNS}; taken off: {1e3 * alone:.3f} ms a token of the backend alone"
+    backend = f"{1e3 * alone:.3f} and {1e3 * alone_paced:.3f} ms of the backend alone"
+    note = f"{TOKENS} tokens, median of {RUNS}; taken off: {backend}"
     show("http_cost", f"HTTP's own cost a streamed token (limit {LIMIT} forwards)", rows, note)
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import psutil
 
 
-def _scripted(tokens: int) -> Any:
-    """Answers of so many tokens with full telemetry, at once and without a process of its own."""
+def scripted(tokens: int, delay: float = 0.0) -> Any:
+    """Answers of so many tokens with full telemetry, ``delay`` seconds apart, without a worker process."""
     from langchain_ssd.events import Finished, Token
     from langchain_ssd.testing import ScriptedBackend
 
     numbers = {"p_target": 0.123456789, "p_draft": 0.23456789, "p_composite": 0.3456789, "kl": 0.456789}
     script = [Token(i, 1000 + i, f" w{i}", statistic=1.2345678, **numbers) for i in range(tokens)]
-    return ScriptedBackend([*script, Finished("length", 0, tokens)])
+    return ScriptedBackend([*script, Finished("length", 0, tokens)], delay=delay)
 
 
 def _worker() -> Any:
@@ -35,11 +35,11 @@ def _worker() -> Any:
     return backend
 
 
-def _serve(port: int, tokens: int, settings: dict[str, Any]) -> None:
+def _serve(port: int, tokens: int, delay: float, settings: dict[str, Any]) -> None:
     from langchain_ssd_tgi.server.run import ListenConfig, run
     from langchain_ssd_tgi.server.settings import ServerConfig
 
-    backend = _scripted(tokens) if tokens else _worker()
+    backend = scripted(tokens, delay) if tokens else _worker()
     run(backend, ServerConfig(**settings), ListenConfig(port=port, grace=1.0))
 
 
@@ -65,12 +65,13 @@ class Server:
 
 
 @contextmanager
-def serving(tokens: int = 0, **settings: Any) -> Iterator[Server]:
+def serving(tokens: int = 0, delay: float = 0.0, **settings: Any) -> Iterator[Server]:
     """A server until the block ends; ``tokens`` says how long its answers are, 0 takes a real worker."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port, tokens, settings))
+    context, arguments = multiprocessing.get_context("spawn"), (port, tokens, delay, settings)
+    process = context.Process(target=_serve, args=arguments)
     process.start()
     try:
         _wait(port)
