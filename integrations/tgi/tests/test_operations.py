@@ -196,6 +196,22 @@ def test_tokens_are_not_waited_for_while_the_pair_loads() -> None:
         assert server.post("/tokenize", {"inputs": "hi"}).status_code == 503
 
 
+def test_tokenizing_takes_a_place_and_gives_it_back() -> None:
+    class Slow(ScriptedBackend):
+        def tokenize(self, source: Any) -> Any:
+            time.sleep(1.0)
+            return super().tokenize(source)
+
+    with serving_alone(Slow(), max_concurrent_requests=1) as server:
+        thread = threading.Thread(target=server.post, args=("/tokenize", {"inputs": "hi"}))
+        thread.start()
+        wait_until(lambda: server.service.admission.running == 1)
+        assert server.post("/tokenize", {"inputs": "hi"}).status_code == 429
+        thread.join()
+        assert server.service.admission.running == 0
+        assert server.post("/tokenize", {"inputs": "hi"}).status_code == 200
+
+
 # The drain
 
 

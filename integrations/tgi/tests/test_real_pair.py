@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -80,6 +81,30 @@ def test_the_pairs_own_calibration_is_in_force(client: httpx.Client) -> None:
     assert "".join(token["text"] for token in tokens) == "Name a lighthouse 👍🏽."
     said = client.post("/chat_tokenize", json=chat("Name a lighthouse.")).json()
     assert "<|im_start|>user\nName a lighthouse.<|im_end|>" in said["templated_text"]
+
+
+def test_no_stream_changes_anothers_output(client: httpx.Client) -> None:
+    def ask(seed: int) -> str:
+        parameters = {"max_new_tokens": 20, "do_sample": True, "temperature": 0.9, "seed": seed}
+        with client.stream(
+            "POST", "/generate_stream", json={"inputs": f"Name lighthouse {seed}.", "parameters": parameters}
+        ) as response:
+            *_, last = read_events(response.iter_lines())
+        return str(last["generated_text"])
+
+    def leave(number: int) -> None:
+        body = {"inputs": f"Name boat {number}.", "parameters": {"max_new_tokens": 40}}
+        with client.stream("POST", "/generate_stream", json=body) as response:
+            next(read_events(response.iter_lines()))
+
+    alone = [ask(seed) for seed in range(3)]
+    assert len(set(alone)) > 1
+    with ThreadPoolExecutor(6) as pool:
+        leavers = [pool.submit(leave, number) for number in range(3)]
+        together = list(pool.map(ask, range(3)))
+        for leaver in leavers:
+            leaver.result()
+    assert together == alone
 
 
 def test_what_does_not_fit_is_422_with_both_numbers(client: httpx.Client) -> None:

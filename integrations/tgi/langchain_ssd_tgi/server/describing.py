@@ -20,7 +20,7 @@ from .messages import conversation
 from .metrics import MEDIA_TYPE
 from .openai_bodies import ChatBody
 from .problems import Problem, invalid, problem_of
-from .service import Service
+from .service import KEY, Service
 
 _LONGEST_TEXT = 100_000  # characters; the engine makes no step while it tokenizes
 _STARTED = int(time.time())
@@ -110,15 +110,17 @@ async def chat_tokenize(service: Service, connection: Connection) -> None:
 
 
 async def _tokens(service: Service, connection: Connection, source: Any) -> list[TextToken]:
-    if service.admission.closing:
-        service.admission.enter(None)  # raises
+    key = connection.scope.get(KEY)
     health = service.backend.health()
     if health.state == "loading":  # the call would wait until the pair is loaded
         raise Problem(503, "unhealthy", "the pair is loading; try again later")
+    service.admission.enter(key)  # each call takes the engine's time, and a thread
     try:
         return await asyncio.to_thread(service.backend.tokenize, source)
     except SSDError as error:
         raise problem_of(error) from None
+    finally:
+        service.admission.leave(key, 0)
 
 
 def _spans(tokens: list[TextToken]) -> list[dict[str, Any]]:
