@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import statistics
 import time
@@ -99,10 +100,11 @@ def main() -> None:
         for name, (path, body) in REQUESTS.items():
             cpu, clock = measure(server, path, body)
             found[name] = cpu - alone, clock
-        found["the client's backend (in its own process)"] = client_cost(server), None
+        client = client_cost(server)
     with serving(TOKENS, PACE) as server:
         cpu, clock = measure(server, *REQUESTS["/v1/chat/completions with telemetry"])
         found["the same, one token at a time"] = cpu - alone_paced, clock - PACE
+    found["the client's backend (in its own process)"] = client, None
     forward = _forward()
     rows = [
         {
@@ -114,8 +116,8 @@ def main() -> None:
         }
         for name, (cpu, clock) in found.items()
     ]
-    backend = f"{1e3 * alone:.3f} and {1e3 * alone_paced:.3f} ms of the backend alone"
-    note = f"{TOKENS} tokens, median of {RUNS}; taken off: {backend}"
+    taken = f"taken off: {1e3 * alone:.3f} and {1e3 * alone_paced:.3f} ms of the backend alone"
+    note = f"{TOKENS} tokens, median of {RUNS}; {taken}; load average {os.getloadavg()[0]:.1f}"
     show("http_cost", f"HTTP's own cost a streamed token (limit {LIMIT} forwards)", rows, note)
 
 
