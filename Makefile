@@ -53,6 +53,7 @@ bench: $(VENV)/.dev setup ## side-by-side runs: a table, and JSON in benchmarks/
 
 clean: ## remove the environment and what tools left (never the model cache)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf integrations/*/.pytest_cache integrations/*/.hypothesis integrations/*/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.venv:
