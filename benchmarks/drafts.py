@@ -31,7 +31,7 @@ from langchain_ssd.profile import find_profile
 from .common import PROMPTS, show
 from .safety import DATA
 
-TOKENS, PROMPTS_READ = 128, 16
+TOKENS, PROMPTS_READ, PROMPTS_OWN = 64, 4, 4
 AIMS = {("slim", 1): 1.1, ("whole", 4): 1.6, ("whole", 8): 2.0}
 
 
@@ -59,7 +59,7 @@ def texts() -> Sequence[str]:
     path = DATA / "synthetic_benign.jsonl"
     if not path.is_file():
         return PROMPTS
-    return PROMPTS + [
+    return PROMPTS[:PROMPTS_OWN] + [
         p.messages[-1].content for p in user_benign(read_rows(path), "evaluation")[:PROMPTS_READ]
     ]
 

@@ -24,6 +24,7 @@ from .holding import BackendHold
 from .pairs import model_name, plain, profile_of
 from .profile import OFF, Profile
 from .settings import SAMPLING_NAMES, CallSettings, problem
+from .telemetry.custom_events import with_custom_events
 
 KEY_VARIABLE = "LANGCHAIN_SSD_API_KEY"
 LOCKED_FIELDS = frozenset(
@@ -117,6 +118,7 @@ class ChatFields(BaseChatModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        self.callbacks = with_custom_events(self.callbacks)
         self._calibrate()
         try:
             self._settings()

@@ -20,6 +20,7 @@ from .backend import Backend, ChatRequest, Health
 from .chat_fields import ChatFields
 from .chunks import ChunkWriter
 from .errors import InvalidRequest
+from .event_stream import Metadata
 from .messages import check_text, to_chat
 from .pairs import Borrowed, context_length, local, model_name, remote
 from .streaming import arun, run
@@ -83,9 +84,11 @@ class ChatSSD(ChatFields):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         request, writer = self._prepare(messages, stop, kwargs)
+        metadata = Metadata(run_manager)
         with closing(run(self._backend(), request, self.max_retries)) as events:
             for event in events:
-                yield from writer.write(event)
+                for chunk in writer.write(event):
+                    yield metadata.tell(chunk)
 
     async def _astream(
         self,
@@ -95,10 +98,26 @@ class ChatSSD(ChatFields):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         request, writer = self._prepare(messages, stop, kwargs)
+        metadata = Metadata(run_manager)
         async with aclosing(arun(await self._abackend(), request, self.max_retries)) as events:
             async for event in events:
                 for chunk in writer.write(event):
-                    yield chunk
+                    yield await metadata.atell(chunk)
+
+    async def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        try:
+            return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
+        except asyncio.CancelledError as error:
+            # LangChain tells handlers of every end but this one: their runs would stay open for ever.
+            if run_manager is not None:
+                await run_manager.on_llm_error(error)
+            raise
 
     def _prepare(
         self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
@@ -119,7 +138,8 @@ class ChatSSD(ChatFields):
             timeout=settings.timeout,
         )
         name = model_name(self.target)
-        return request, ChunkWriter(name, settings.sampling.logprobs, settings.include_thinking)
+        shown = settings.sampling.logprobs, settings.include_thinking
+        return request, ChunkWriter(name, *shown, settings.refusal.on_refusal)
 
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         try:

@@ -8,7 +8,7 @@ dictionary without a key named ``index``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from math import log
 from typing import Any
 
@@ -16,12 +16,24 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from .events import SCHEMA_VERSION, BinScored, Event, Finished, ModeChanged, PrefillScored, Refused, Token
+from .config import OnRefusal
+from .errors import RequestRefused
+from .events import (
+    SCHEMA_VERSION,
+    BinScored,
+    Event,
+    Finished,
+    ModeChanged,
+    PrefillScored,
+    Queued,
+    Refused,
+    Token,
+)
 
 PROVIDER = "langchain-ssd"
 _BESIDES = (BinScored, ModeChanged, PrefillScored, Refused)
 _WORDS = frozenset({"text", "token_id", "index", "thinking"})
-_NUMBERS = tuple(field.name for field in fields(Token) if field.name not in _WORDS)
+_NUMBERS = tuple(f.name for f in fields(Token) if f.name not in _WORDS)
 _PARAGRAPH = "\n\n"  # between text that was released and the refusal that ends it
 
 
@@ -33,16 +45,38 @@ class ChunkWriter:
         model_name: reported in ``response_metadata``.
         logprobs: report the log probability of every shown token.
         include_thinking: show the thinking part, as ``additional_kwargs["reasoning_content"]``.
+        on_refusal: see :class:`~langchain_ssd.config.RefusalPolicy`.
     """
 
     model_name: str
     logprobs: bool = False
     include_thinking: bool = False
+    on_refusal: OnRefusal = "replace"
     _released: bool = False
     _verdict: Refused | None = None
+    _queued: list[dict[str, Any]] = field(default_factory=list)
+    _written: list[ChatGenerationChunk] = field(default_factory=list)
 
     def write(self, event: Event) -> Iterator[ChatGenerationChunk]:
-        """The chunks that carry one event: none, one, or two for a refusal."""
+        """The chunks that carry one event: none, one, or two for a refusal.
+
+        Raises:
+            RequestRefused: at the end of a refused response, if the policy says so.
+        """
+        if isinstance(event, Queued):
+            # A chunk of its own would be taken for the first token by whoever times that.
+            self._queued = [_plain(event)]
+            return
+        for chunk in self._write(event):
+            if self._queued:
+                info = chunk.generation_info or {}
+                chunk.generation_info = {**info, "ssd_events": self._queued + info.get("ssd_events", [])}
+                self._queued = []
+            if self.on_refusal == "raise":
+                self._written.append(chunk)
+            yield chunk
+
+    def _write(self, event: Event) -> Iterator[ChatGenerationChunk]:
         if isinstance(event, Token):
             yield self._token(event)
         elif isinstance(event, Refused):
@@ -50,17 +84,24 @@ class ChunkWriter:
         elif isinstance(event, _BESIDES):
             yield _chunk("", {"ssd_events": [_plain(event)]})
         elif isinstance(event, Finished):
+            if self._raises:
+                raise self._refused(event)
             message = AIMessageChunk(content="", usage_metadata=self._usage(event), chunk_position="last")
             yield ChatGenerationChunk(message=message, generation_info=self._final(event))
 
     def result(self, events: Sequence[Event]) -> ChatResult:
-        """One whole response. A refusal stands alone, whatever had been released before it."""
+        """One whole response. A refusal stands alone, unless the policy says otherwise.
+
+        Raises:
+            RequestRefused: for a refusal, if the policy says so.
+        """
         chunks = [chunk for event in events for chunk in self.write(event)]
-        info = _gather(chunks)
+        info = gather(chunks)
         thinking = "".join(chunk.message.additional_kwargs.get("reasoning_content", "") for chunk in chunks)
         content: str | list[str | dict[Any, Any]] = "".join(chunk.text for chunk in chunks)
         if self._verdict is not None and self._verdict.enforced:
-            content = [{"type": "text", "text": self._verdict.text}, _refusal_block(self._verdict)]
+            said = content if self.on_refusal == "append" else self._verdict.text
+            content = [{"type": "text", "text": said}, _refusal_block(self._verdict)]
             thinking = ""
             info.pop("logprobs", None)  # they spell out the words that the refusal replaces
         message = AIMessage(
@@ -85,11 +126,27 @@ class ChunkWriter:
         """The words as plain text, for those who print text, then the block that marks them."""
         self._verdict = event
         info = {"ssd_events": [_plain(event)]}
-        if not event.enforced:  # shadow mode: nothing is withheld, so nothing is said
+        if not event.enforced or self._raises:  # in shadow mode nothing is withheld, so nothing is said
             yield _chunk("", info)
             return
         yield _chunk((_PARAGRAPH if self._released else "") + event.text, info)
         yield ChatGenerationChunk(message=AIMessageChunk(content=[_refusal_block(event)]))
+
+    @property
+    def _raises(self) -> bool:
+        return self.on_refusal == "raise" and self._verdict is not None and self._verdict.enforced
+
+    def _refused(self, event: Finished) -> RequestRefused:
+        """The error in place of the end. It carries what a finished response would report."""
+        verdict = self._verdict or Refused()
+        error = RequestRefused(
+            f"the response was refused ({verdict.reason}); catch RequestRefused and show its .text"
+        )
+        error.text, error.reason, error.category = verdict.text, verdict.reason, verdict.category
+        error.response_metadata = {**gather(self._written), **self._final(event)}
+        error.response_metadata.pop("logprobs", None)
+        error.usage = dict(self._usage(event))
+        return error
 
     def _final(self, event: Finished) -> dict[str, Any]:
         summary: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **asdict(event.summary)}
@@ -120,7 +177,7 @@ def _chunk(
     return ChatGenerationChunk(message=message, generation_info=info)
 
 
-def _gather(chunks: Sequence[ChatGenerationChunk]) -> dict[str, Any]:
+def gather(chunks: Sequence[ChatGenerationChunk]) -> dict[str, Any]:
     """The metadata of all chunks as LangChain would merge it, in linear time."""
     info: dict[str, Any] = {}
     for key, value in (item for chunk in chunks for item in (chunk.generation_info or {}).items()):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, 
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0.0, le=8.0, allow_inf_nan=False)]
+OnRefusal = Literal["replace", "append", "raise"]
 HoldBack = Literal["verdict", "none", "response"] | Annotated[int, Field(ge=0, le=100_000)]
 
 
@@ -119,6 +120,11 @@ class RefusalPolicy(Settings):
         description="Overrides by 'language' or 'language:reason'; 'default' is the last resort.",
     )
     category: str = "suspected_jailbreak"
+    on_refusal: OnRefusal = Field(
+        "replace",
+        description="'replace': a call returns the refusal alone; 'append': behind what had been released; "
+        "'raise': RequestRefused. What a stream has released stays released in any case.",
+    )
 
 
 class EngineConfig(Settings):

@@ -20,12 +20,16 @@ SSDError
 │   ├── NonFiniteLogits         a model produced NaN, or no finite probability
 │   ├── OutOfMemory             the device ran out of memory
 │   └── GenerationFailed        a model or the monitor raised: SSD fails closed
-└── WorkerError                 the process that holds the models
-    ├── WorkerStartFailed       it could not load the pair
-    ├── StartupTimeout          it did not become ready in time
-    ├── WorkerDied              it ended or hung while requests ran                 (retryable)
-    ├── WorkerUnavailable       it died too often: close() and look at the cause
-    └── ProtocolError           a broken or hostile frame
+├── WorkerError                 the process that holds the models
+│   ├── WorkerStartFailed       it could not load the pair
+│   ├── StartupTimeout          it did not become ready in time
+│   ├── WorkerDied              it ended or hung while requests ran                 (retryable)
+│   ├── WorkerUnavailable       it died too often: close() and look at the cause
+│   └── ProtocolError           a broken or hostile frame
+└── GuardStopped                stopped for safety: another model or attempt must not go on with it
+    ├── RequestRefused          the answer is a refusal, and the model's policy or a guard's is to raise
+    ├── RiskLimitExceeded       the risk of the conversation has passed its limit
+    └── UnprotectedAnswer       an answer that does not come from SSD
 
 Each class has a ``code`` for machines, says whether a retry can help, and carries a one-line
 message that says what to do.  Errors cross the process border as ``{"code", "message"}``.
@@ -33,7 +37,7 @@ message that says what to do.  Errors cross the process border as ``{"code", "me
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class SSDError(Exception):
@@ -202,6 +206,48 @@ class ProtocolError(WorkerError):
     """A broken, oversized or unknown frame arrived."""
 
     code = "protocol"
+
+
+class GuardStopped(SSDError):
+    """A run was stopped for safety. Nothing is broken: no other attempt and no other model is a remedy.
+
+    On purpose no kind of LangChain's ``ModelRefusalError``: code that falls back to another model looks
+    for that one.
+    """
+
+    code = "guard_stopped"
+
+
+class RequestRefused(GuardStopped):
+    """The answer is a refusal, and ``RefusalPolicy(on_refusal="raise")`` was set, or a guard told to raise.
+
+    Attributes:
+        text: the refusal for the reader; empty if a guard raised this.
+        reason: why, for machines.
+        category: as the policy names it.
+        response_metadata: what the response's message would have carried.
+        usage: its token counts.
+    """
+
+    code = "request_refused"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.text = self.reason = self.category = ""
+        self.response_metadata: dict[str, Any] = {}
+        self.usage: dict[str, Any] = {}
+
+
+class RiskLimitExceeded(GuardStopped):
+    """The risk of the conversation has passed the guard's limit."""
+
+    code = "risk_limit_exceeded"
+
+
+class UnprotectedAnswer(GuardStopped):
+    """An answer without SSD's metadata: whatever made it was not watched."""
+
+    code = "unprotected_answer"
 
 
 def _tree(base: type[SSDError]) -> list[type[SSDError]]:

@@ -8,8 +8,9 @@ regression gets wrong are mended here:
 * **Drift.** A cumulative sum only forgets where its increments are negative on average. Rows of one response
   resemble each other, so the bias is lowered until not only the mean over all benign rows but most benign
   *responses* drift down by at least a margin per token (:func:`lower_bias`).
-* **Weak evidence.** A single signal is fitted beside the full model and taken if it does better on the
-  fitting half; a draft that tells nothing ends up with weights near zero and a statistic near zero.
+* **Weak evidence.** Single signals are fitted beside the full model, and the one is taken that *catches most,
+  early*, on the fitting half at the false-alarm rate that was asked for. An area under a curve would rate
+  what happens at rates that nobody uses. A draft that tells nothing ends up with weights near zero.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from ..config import EvidenceWeights
 from ..evaluation.statistics import auroc
+from .thresholds import set_thresholds
 from .traces import Trace
 
 FEATURES = ("disagreement", "kl", "total_variation", "entropy_target", "entropy_draft", "log_position")
@@ -32,6 +34,7 @@ SIGNALS: dict[str, tuple[str, ...]] = {
     "total_variation": ("total_variation",),
     "disagreement": ("disagreement",),
     "entropies": ("entropy_target", "entropy_draft"),
+    "divergences": ("kl", "total_variation"),
 }
 TOKENS = (1, 4, 8, 16, 32, 64)
 """Emitted tokens after which the signals are compared."""
@@ -46,37 +49,48 @@ _LOWEST = -50.0
 
 
 class Fitted(NamedTuple):
-    """A fitted monitor, and how well it tells the fitting half apart (mean AUROC over ``TOKENS``)."""
+    """A fitted monitor, and how well it tells the fitting half apart.
+
+    Attributes:
+        signal: its name in ``SIGNALS``.
+        weights: of the features.
+        quality: mean over ``TOKENS`` of the AUROC of the running maximum.
+        caught: mean over ``TOKENS`` of the share of unsafe responses in safety mode by then, at the
+            false-alarm rate that was asked for.
+    """
 
     signal: str
     weights: EvidenceWeights
     quality: float
+    caught: float
 
 
-def fit_signals(traces: Sequence[Trace], tokens: int) -> dict[str, Fitted]:
+def fit_signals(traces: Sequence[Trace], tokens: int, false_safety: float = 0.05) -> dict[str, Fitted]:
     """Fit every signal of ``SIGNALS``.
 
     Args:
         traces: the fitting half, both labels.
         tokens: rows of unsafe responses reach so far; benign ones are compared over the same stretch.
+        false_safety: share of benign responses that may ever be in safety mode.
     """
     rows = _Rows([t.first(tokens) for t in traces])
-    return {name: _fit_signal(name, traces, rows) for name in SIGNALS}
+    return {name: _fit_signal(name, traces, rows, false_safety) for name in SIGNALS}
 
 
 def choose(fitted: dict[str, Fitted]) -> Fitted:
-    """The signal that tells the fitting half apart best; the full model among equals."""
-    return max(fitted.values(), key=lambda f: (round(f.quality, 3), f.signal == "all"))
+    """The signal that catches most; among equals the one that tells apart best, then the full model."""
+    return max(fitted.values(), key=lambda f: (round(f.caught, 3), round(f.quality, 3), f.signal == "all"))
 
 
-def _fit_signal(name: str, traces: Sequence[Trace], rows: _Rows) -> Fitted:
+def _fit_signal(name: str, traces: Sequence[Trace], rows: _Rows, false_safety: float) -> Fitted:
     raw = logistic(rows.features[:, rows.columns(name)], rows.unsafe, rows.weight)
     values = dict.fromkeys(FEATURES, 0.0) | dict(zip(SIGNALS[name], raw[1:], strict=True))
     benign = [t for t in traces if t.label == "benign"]
     candidates = []
     for calm in CALM:
         weights = lower_bias(EvidenceWeights(bias=raw[0], clip=CLIP, **values), benign, calm)
-        candidates.append(Fitted(name, weights, quality(weights, traces)))
+        found = quality(weights, traces), caught(weights, traces, false_safety)
+        candidates.append(Fitted(name, weights, *found))
     return max(candidates, key=lambda f: f.quality)  # the first, which is the least lowered, among equals
 
 
@@ -239,6 +253,14 @@ def running(weights: EvidenceWeights, trace: Trace) -> list[tuple[float, float]]
         seen = min(len(steps), trace.prefill + n)
         found.append((max(levels[:seen], default=0.0), sum(steps[:seen]) / max(1, seen)))
     return found
+
+
+def caught(weights: EvidenceWeights, traces: Sequence[Trace], false_safety: float) -> float:
+    """Mean over ``TOKENS`` of the share of unsafe responses that have passed the threshold by then."""
+    maxima = [maximum(weights, t) for t in traces if t.label == "benign"]
+    threshold = set_thresholds(maxima, false_safety, false_safety, least=2).h_safety
+    levels = [[level for level, _ in running(weights, t)] for t in traces if t.label == "unsafe"]
+    return sum(level >= threshold for some in levels for level in some) / max(1, len(levels) * len(TOKENS))
 
 
 def quality(weights: EvidenceWeights, traces: Sequence[Trace]) -> float:

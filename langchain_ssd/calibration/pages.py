@@ -41,7 +41,8 @@ def write_pages(result: CalibrationResult, out: Path, *, plots: bool) -> list[Pa
 def as_json(result: CalibrationResult) -> str:
     """Every figure; numbers only."""
     signals = {
-        name: {"weights": f.weights.model_dump(), "quality": f.quality} for name, f in result.fitted.items()
+        name: {"weights": f.weights.model_dump(), "quality": f.quality, "caught": f.caught}
+        for name, f in result.fitted.items()
     }
     figures = {
         "format": 1,
@@ -67,6 +68,9 @@ def as_markdown(result: CalibrationResult, plots: bool = False) -> str:
         _table(RATE_NAMES, [rate_row(r) for r in result.unsafe]),
         "## Trade-off",
         _table(*trade_table(result)),
+        "## Signals (fitting half)",
+        _ABOUT_SIGNALS,
+        _table(["signal", "caught", "AUROC"], signal_rows(result)),
         "## AUROC of the running maximum against benign responses (held out)",
         _table(*area_table(result)),
         "## Benign tokens that stay the target's own choice",
@@ -88,6 +92,10 @@ def _about(result: CalibrationResult) -> str:
     )
 
 
+_ABOUT_SIGNALS = (
+    "The signal that catches most unsafe responses, early, at the asked false-alarm rate is used: the mean "
+    f"over the first {', '.join(map(str, TOKENS))} tokens. AUROC is the mean over the same."
+)
 RATE_NAMES = ["kind", "responses", "ever in safety mode", "refused", "median token"]
 
 
@@ -128,6 +136,11 @@ def trade_table(result: CalibrationResult) -> tuple[list[str], list[list[str]]]:
         for t in result.trades
     ]
     return names, lines
+
+
+def signal_rows(result: CalibrationResult) -> list[list[str]]:
+    """How well each signal does on the half that it was fitted on."""
+    return [[name, f"{f.caught:.1%}", f"{f.quality:.3f}"] for name, f in result.fitted.items()]
 
 
 def area_table(result: CalibrationResult) -> tuple[list[str], list[list[str]]]:

@@ -22,8 +22,9 @@ _NAMES = {
     "total_variation": "total variation",
     "disagreement": "disagreement",
     "entropies": "entropies",
+    "divergences": "KL and total variation",
 }
-_STYLES = ("-", "--", "-.", ":", (0, (1, 3)))  # told apart without colours, too
+_STYLES = ("-", "--", "-.", ":", (0, (1, 3)), (0, (5, 1, 1, 1)))  # told apart without colours, too
 _KINDS = ("plain", "prefill")
 
 

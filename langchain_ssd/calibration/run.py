@@ -178,7 +178,7 @@ def conclude(
     report("fitting", 0.0)
     fitting, held = halves(traces, settings.seed)
     _enough(fitting, held, settings)
-    fitted = fit_signals(fitting, settings.unsafe_length)
+    fitted = fit_signals(fitting, settings.unsafe_length, settings.false_safety)
     chosen = choose(fitted)
     rates = settings.false_safety, settings.false_refusals
     trial = set_thresholds(_maxima(chosen, fitting), *rates, least=2)

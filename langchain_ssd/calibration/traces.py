@@ -1,6 +1,6 @@
 """What calibration reads: the evidence along one response. Numbers only, never a text or a token.
 
-A file of traces has one JSON object a line, in one of two forms:
+A file of traces has one JSON object a line, in one of three forms:
 
 * a whole response: ``{"label": "benign", "kind": "plain", "group": "7", "prefill": 0, "rows": [[position,
   agreement, kl, total_variation, entropy_target, entropy_draft], ...]}``;
@@ -8,7 +8,9 @@ A file of traces has one JSON object a line, in one of two forms:
   "kl": ..., "total_variation": ..., "entropy_target": ..., "entropy_draft": ...}``, which is
   :class:`langchain_ssd.events.Token` as a dictionary with its response's id. Instead of ``event`` its own
   ``kind`` is read too. ``label`` (else benign) and ``prefill`` (tokens before index 0) are optional, other
-  fields are not read, and lines of other events are skipped. Lines of several responses may be mixed.
+  fields are not read, and lines of other events are skipped. Lines of several responses may be mixed;
+* a log of :class:`~langchain_ssd.telemetry.JsonlRiskLogger` as it is: the last line of a response tells of
+  every token.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from ..errors import ConfigError
 
 Label = Literal["benign", "unsafe"]
 _NUMBERS = ("kl", "total_variation", "entropy_target", "entropy_draft")
+_FINISHED = "ssd.response_finished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ def read_traces(path: Path) -> list[Trace]:
             value = json.loads(line)
             if "rows" in value:
                 traces.append(_whole(value))
+            elif value.get("event") == _FINISHED:
+                traces += _logged(value)
             elif "token" in (value.get("event"), value.get("kind")):
                 tokens.setdefault(str(value["response"]), _Log(_label(value))).add(value)
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -140,6 +145,17 @@ def _whole(value: dict[str, Any]) -> Trace:
     rows = tuple(_evidence(row) for row in value["rows"])
     kind, group = str(value.get("kind", "plain")), str(value["group"])
     return Trace(_label(value), kind, group, _count(value.get("prefill", 0)), rows)
+
+
+def _logged(value: dict[str, Any]) -> list[Trace]:
+    """The response that a risk log's line ends; none if the logger was told to leave tokens out."""
+    trace = value.get("trace")
+    if not trace or not trace["agreement"]:
+        return []
+    start = _count(value["summary"]["prefill_tokens"])
+    columns = [[letter == "1" for letter in trace["agreement"]], *(trace[name] for name in _NUMBERS)]
+    rows = [_evidence([start + n, *row]) for n, row in enumerate(zip(*columns, strict=True))]
+    return [Trace("benign", "logged", str(value["run_id"]), 0, tuple(rows))]
 
 
 def _label(value: dict[str, Any]) -> Label:

@@ -27,6 +27,8 @@ class Response:
         enforced: false if the refusal was only reported.
         finish: how it ended; empty while it runs.
         summary: its numbers, once it has ended.
+        trace: of every released token, if the log has it.
+        answer: the text, if the log has it.
     """
 
     run_id: str
@@ -39,6 +41,8 @@ class Response:
     enforced: bool = True
     finish: str = ""
     summary: dict[str, Any] = field(default_factory=dict)
+    trace: dict[str, Any] = field(default_factory=dict)
+    answer: str | None = None
 
     @property
     def mode(self) -> str:
@@ -96,6 +100,7 @@ class RiskLog:
             response.refused, response.enforced = str(row["reason"]), bool(row["enforced"])
         elif event == "ssd.response_finished":
             response.finish, response.summary = str(row["finish_reason"]), dict(row["summary"])
+            response.trace, response.answer = dict(row.get("trace") or {}), row.get("answer")
         elif event == "ssd.prefill_scored" and row["mode"] == "safety":
             response.modes.append((0, "safety"))
 

@@ -11,10 +11,11 @@ from uuid import UUID
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.outputs import LLMResult
 
-from ..events import BinScored, Event, Finished, ModeChanged, PrefillScored, Refused
+from ..events import BinScored, Event, Finished, ModeChanged, PrefillScored, Queued, Refused
 from .reading import RiskRun, RunReader
 
 HOOKS: dict[type[Event], str] = {
+    Queued: "on_queued",
     PrefillScored: "on_prefill_scored",
     BinScored: "on_bin_scored",
     ModeChanged: "on_mode_changed",
@@ -35,10 +36,16 @@ class SSDCallbackHandler(BaseCallbackHandler):
 
 
             chain.invoke(question, config={"callbacks": [Alarm()]})
+
+    Args:
+        keep_text: let hooks read ``run.prompt`` and ``run.answer``. Off: a handler never holds a word.
     """
 
-    def __init__(self) -> None:
-        self._reader = RunReader()
+    def __init__(self, *, keep_text: bool = False) -> None:
+        self._reader = RunReader(keep_text)
+
+    def on_queued(self, event: Queued, run: RiskRun) -> None:
+        """The request was accepted; told with the response's first chunk, to disturb no timing of that."""
 
     def on_prefill_scored(self, event: PrefillScored, run: RiskRun) -> None:
         """A prefilled answer was scored before the first new token."""
@@ -67,7 +74,7 @@ class SSDCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Note whose events will come."""
-        self._reader.start(run_id, parent_run_id, tags, metadata)
+        self._reader.start(run_id, parent_run_id, tags, metadata, messages)
 
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
         """Tell what the chunk carries."""
@@ -80,8 +87,9 @@ class SSDCallbackHandler(BaseCallbackHandler):
             self._tell(run, event)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forget the run."""
-        self._reader.forget(run_id)
+        """Tell the end of a response that ``on_refusal="raise"`` turned into an error; forget the run."""
+        for run, event in self._reader.of_error(run_id, error):
+            self._tell(run, event)
 
     def _tell(self, run: RiskRun, event: Event) -> None:
         hook = HOOKS.get(type(event))
@@ -96,8 +104,11 @@ class SSDCallbackHandler(BaseCallbackHandler):
 class AsyncSSDCallbackHandler(AsyncCallbackHandler):
     """As :class:`SSDCallbackHandler`, with hooks that may wait."""
 
-    def __init__(self) -> None:
-        self._reader = RunReader()
+    def __init__(self, *, keep_text: bool = False) -> None:
+        self._reader = RunReader(keep_text)
+
+    async def on_queued(self, event: Queued, run: RiskRun) -> None:
+        """The request was accepted; told with the response's first chunk, to disturb no timing of that."""
 
     async def on_prefill_scored(self, event: PrefillScored, run: RiskRun) -> None:
         """A prefilled answer was scored before the first new token."""
@@ -126,7 +137,7 @@ class AsyncSSDCallbackHandler(AsyncCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Note whose events will come."""
-        self._reader.start(run_id, parent_run_id, tags, metadata)
+        self._reader.start(run_id, parent_run_id, tags, metadata, messages)
 
     async def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
         """Tell what the chunk carries."""
@@ -139,8 +150,9 @@ class AsyncSSDCallbackHandler(AsyncCallbackHandler):
             await self._tell(run, event)
 
     async def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forget the run."""
-        self._reader.forget(run_id)
+        """Tell the end of a response that ``on_refusal="raise"`` turned into an error; forget the run."""
+        for run, event in self._reader.of_error(run_id, error):
+            await self._tell(run, event)
 
     async def _tell(self, run: RiskRun, event: Event) -> None:
         hook = HOOKS.get(type(event))

@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..events import SCHEMA_VERSION, BinScored, Event, Finished, ModeChanged, PrefillScored, Refused
+from ..events import SCHEMA_VERSION, BinScored, Event, Finished, ModeChanged, PrefillScored, Queued, Refused
 from .handlers import SSDCallbackHandler
 from .reading import RiskRun
 
 NAMES: dict[type[Event], str] = {
+    Queued: "ssd.queued",
     PrefillScored: "ssd.prefill_scored",
     BinScored: "ssd.bin_scored",
     ModeChanged: "ssd.mode_changed",
     Refused: "ssd.refusal",
     Finished: "ssd.response_finished",
 }
+
+
+EVIDENCE = ("kl", "total_variation", "entropy_target", "entropy_draft")
 
 
 def line_of(event: Event, run: RiskRun) -> dict[str, Any]:
@@ -45,11 +49,33 @@ def _plain_id(value: Any) -> str | None:
     return str(value)[:200] if value is not None else None
 
 
+def trace_of(run: RiskRun) -> dict[str, Any]:
+    """The released tokens of a response in little room: one letter or number each.
+
+    ``mode`` has u (utility) or s (safety), ``agreement`` 1 or 0, ``characters`` the length of each text. The
+    rest is what ``langchain-ssd calibrate --from-log`` reads.
+    """
+    tokens = run.trace
+    return {
+        "mode": "".join(str(t["mode"])[0] for t in tokens),
+        "agreement": "".join(str(int(t["agreement"])) for t in tokens),
+        "characters": [t["characters"] for t in tokens],
+        **{name: [_short(t[name]) for t in tokens] for name in ("statistic", *EVIDENCE)},
+    }
+
+
+def _short(number: float | None) -> float | None:
+    return None if number is None else round(number, 4)
+
+
 class JsonlRiskLogger(SSDCallbackHandler):
     """One line an event, each handed to the system whole: a crash loses at most the line being written.
 
     Args:
         path: the file; its folder must be there.
+        trace: the last line of a response also tells of every token, in numbers.
+        include_text: the last line also has the conversation and the answer. They may hold anything that
+            users type: mind who can read the file, and for how long.
         max_bytes: a line that would pass this starts a new file; 0 never does.
         backups: older files that are kept, as ``NAME.1`` (the youngest) and so on.
 
@@ -57,11 +83,24 @@ class JsonlRiskLogger(SSDCallbackHandler):
         ConfigError: the file cannot be opened.
     """
 
-    def __init__(self, path: str | Path, *, max_bytes: int = 50_000_000, backups: int = 5) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        trace: bool = True,
+        include_text: bool = False,
+        max_bytes: int = 50_000_000,
+        backups: int = 5,
+    ) -> None:
+        super().__init__(keep_text=include_text)
+        self._trace, self._include_text = trace, include_text
         self._path, self._max_bytes, self._backups = Path(path), max_bytes, backups
         self._writing = threading.Lock()
         self._file = self._open()
+
+    def on_queued(self, event: Queued, run: RiskRun) -> None:
+        """One line."""
+        self._write(event, run)
 
     def on_prefill_scored(self, event: PrefillScored, run: RiskRun) -> None:
         """One line."""
@@ -80,8 +119,11 @@ class JsonlRiskLogger(SSDCallbackHandler):
         self._write(event, run)
 
     def on_response_finished(self, event: Finished, run: RiskRun) -> None:
-        """One line."""
-        self._write(event, run)
+        """One line, with what was asked for beside the numbers of the response."""
+        more: dict[str, Any] = {"trace": trace_of(run)} if self._trace else {}
+        if self._include_text:
+            more |= {"prompt": run.prompt, "answer": "".join(run.answer)}
+        self._write(event, run, more)
 
     def close(self) -> None:
         """Close the file; later events are lost."""
@@ -98,8 +140,9 @@ class JsonlRiskLogger(SSDCallbackHandler):
             os.write(file, b"\n")
         return file
 
-    def _write(self, event: Event, run: RiskRun) -> None:
-        line = json.dumps(line_of(event, run), separators=(",", ":")).encode() + b"\n"
+    def _write(self, event: Event, run: RiskRun, more: dict[str, Any] | None = None) -> None:
+        values = {**line_of(event, run), **(more or {})}
+        line = json.dumps(values, separators=(",", ":")).encode() + b"\n"
         with self._writing:
             if self._file < 0:
                 return
@@ -138,6 +181,10 @@ class LoggingRiskHandler(SSDCallbackHandler):
     def __init__(self, logger: logging.Logger | None = None) -> None:
         super().__init__()
         self._logger = logger or logging.getLogger("langchain_ssd.risk")
+
+    def on_queued(self, event: Queued, run: RiskRun) -> None:
+        """One record."""
+        self._record(logging.DEBUG, event, run, f"{event.prompt_tokens} prompt tokens")
 
     def on_prefill_scored(self, event: PrefillScored, run: RiskRun) -> None:
         """One record."""

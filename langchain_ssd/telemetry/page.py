@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from .conversations import Response, RiskLog, totals
+from .tokens_drawing import LEGEND, draw_tokens
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #16181d; --paper: #fff; --soft: #5b6270; --line: #d9dde4;
@@ -23,6 +24,13 @@ dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.5rem;
 th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line);
   white-space: nowrap; } .utility { color: var(--calm); } .safety { color: var(--alert); }
 .refused { color: var(--refused); font-weight: 650; } rect { fill: currentColor; }
+rect.u1 { fill: var(--calm); } rect.u0 { fill: var(--line); stroke: var(--calm); }
+rect.s1 { fill: var(--alert); } rect.s0 { fill: var(--line); stroke: var(--alert); }
+polyline { fill: none; stroke: var(--soft); }
+td.tokens { white-space: normal; padding-bottom: 1rem; } td.tokens svg { display: block; max-width: 100%; }
+span.u1, span.s1 { border-bottom: 2px solid var(--calm); } span.s1, span.s0 { border-color: var(--alert); }
+span.u0, span.s0 { border-bottom: 2px dotted var(--calm); } span.s0 { border-bottom-color: var(--alert); }
+span.key { margin-right: 1rem; } summary { cursor: pointer; color: var(--soft); }
 footer { color: var(--soft); }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -63,7 +71,8 @@ def _page(log: RiskLog, rows: int) -> str:
         f"<title>Risk report</title><style>{_STYLE}</style><h1>Risk report</h1><dl>{facts}</dl>"
         f"<h2>Riskiest responses first</h2><p>{len(shown)} of {len(log.responses)}.{skipped}</p>"
         f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        "<footer><p>A bar is a bin of tokens: its height is the share on which draft and target agreed.</p>"
+        "<footer><p>A bar is a bin of tokens: its height is the share on which draft and target agreed. A "
+        f"square is a token that was released: {LEGEND} The curve below is the monitor's statistic.</p>"
         "</footer></html>\n"
     )
 
@@ -80,7 +89,12 @@ def _row(response: Response) -> str:
         html.escape(response.finish or "running"),
         str(int(response.summary.get("emitted", 0))),
     )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    row = "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    tokens = draw_tokens(response)
+    if not tokens:
+        return row
+    shown = f"<details><summary>token by token</summary>{tokens}</details>"
+    return f'{row}<tr><td class="tokens" colspan="{len(_NAMES)}">{shown}</td></tr>'
 
 
 def _bars(bins: Sequence[float]) -> str:

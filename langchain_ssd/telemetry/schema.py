@@ -6,11 +6,24 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..events import SCHEMA_VERSION
-from .logs import NAMES
+from ..events import SCHEMA_VERSION, Finished
+from .logs import EVIDENCE, NAMES
 
 _TEXT = {"type": "string"}
 _OR_NULL = {"type": ["string", "null"]}
+_NUMBERS = {"type": "array", "items": {"type": ["number", "null"]}}
+_AT_THE_END: dict[str, Any] = {  # what a logger may be asked for beside the numbers of a response
+    "trace": {
+        "type": "object",
+        "properties": {
+            "mode": {"type": "string", "pattern": "^[us]*$"},
+            "agreement": {"type": "string", "pattern": "^[01]*$"},
+            **dict.fromkeys(("statistic", "characters", *EVIDENCE), _NUMBERS),
+        },
+    },
+    "prompt": {"type": "array", "items": {"type": "object", "properties": {"role": _TEXT, "text": _TEXT}}},
+    "answer": _TEXT,
+}
 
 
 def line_schema() -> dict[str, Any]:
@@ -21,10 +34,11 @@ def line_schema() -> dict[str, Any]:
         one = TypeAdapter(event).json_schema(ref_template="#/$defs/{model}")
         definitions.update(one.pop("$defs", {}))
         fields = {k: v for k, v in one["properties"].items() if k != "text"}
+        more = _AT_THE_END if event is Finished else {}
         kinds.append(
             {
                 "title": name,
-                "properties": {"event": {"const": name}, **fields},
+                "properties": {"event": {"const": name}, **fields, **more},
                 "required": ["event", *fields],
             }
         )

@@ -12,7 +12,15 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAYS = {
     "basic.py": ["match ratio:", "'output_tokens': 48"],
+    "guarded_agent.py": ["refusal, risk 0.", "answers that the model was asked for:"],
     "lcel_chain.py": ["a compass: ", "a thermometer: ", "a sieve: "],
+    "opentelemetry_spans.py": [
+        "handle request > chat SmolLM2-135M-Instruct",
+        "same trace: True",
+        "ssd.match_ratio: ",
+        "event gen_ai.evaluation.result: ",
+    ],
+    "prometheus_metrics.py": ['finish_reason="', 'ssd_mode_tokens_total{mode="safety",tenant="acme"}'],
     "risk_log.py": ["match ratio 0.", "match ratio"],
     "shadow_mode.py": ["shadow mode:", "with enforcement:", "finish reason: length"],
     "streaming.py": ["stopped after 40 tokens"],

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from langchain_ssd import ChatSSD
 from langchain_ssd.calibration.traces import Trace, halves, read_traces, write_traces
 from langchain_ssd.errors import ConfigError
-from langchain_ssd.events import BinScored, Finished, Token
+from langchain_ssd.events import BinScored, Finished, Summary, Token
+from langchain_ssd.telemetry import JsonlRiskLogger
+from langchain_ssd.testing import ScriptedBackend
 
 from .calibration_helpers import gaussian
 
@@ -115,3 +118,23 @@ def test_a_response_is_cut_behind_its_prefill() -> None:
     (one,) = gaussian(1, 0, 0.0, tokens=9, prefill=4)
     assert len(one.first(3).rows) == 7
     assert one.first(100) == Trace(one.label, one.kind, one.group, 4, one.rows)
+
+
+def test_a_risk_log_is_read_as_it_is(tmp_path: Path) -> None:
+    """The round trip: what the logger writes of a response, calibration reads as its evidence."""
+    tokens = [
+        Token(
+            n, n, "x", agreement=n != 1, kl=n / 7, total_variation=0.1, entropy_target=2.5, entropy_draft=1.0
+        )
+        for n in range(3)
+    ]
+    script = [*tokens, Finished("stop", 1, 3, summary=Summary(emitted=3, prefill_tokens=4))]
+    path = tmp_path / "risk.jsonl"
+    for logger in (JsonlRiskLogger(path), JsonlRiskLogger(path, trace=False)):
+        ChatSSD(backend=ScriptedBackend(script)).invoke("hi", {"callbacks": [logger]})
+    (found,) = read_traces(path)
+    assert (found.label, found.kind, found.prefill) == ("benign", "logged", 0)
+    assert [e.position for e in found.rows] == [4, 5, 6]
+    assert [e.agreement for e in found.rows] == [True, False, True]
+    assert [e.kl for e in found.rows] == [0.0, 0.1429, 0.2857]
+    assert {(e.total_variation, e.entropy_target, e.entropy_draft) for e in found.rows} == {(0.1, 2.5, 1.0)}

@@ -39,7 +39,7 @@ def test_what_an_answer_carries():
     assert metadata["ssd"]["match_ratio"] == 0.75
     assert metadata["ssd"]["refusal"] is None
     assert [entry["mode"] for entry in metadata["ssd_trace"]] == ["utility", "safety", "utility", "utility"]
-    assert [entry["kind"] for entry in metadata["ssd_events"]] == ["mode_changed", "mode_changed"]
+    assert [entry["kind"] for entry in metadata["ssd_events"]] == ["queued", "mode_changed", "mode_changed"]
     assert "logprobs" not in metadata
 
 
@@ -81,9 +81,9 @@ def test_every_telemetry_event_rides_on_a_chunk():
     model, _ = model_of(script)
     chunks = list(model.stream("hi"))
     entries = [entry for chunk in chunks for entry in chunk.response_metadata.get("ssd_events", [])]
-    kinds = ["prefill_scored", "mode_changed", "mode_changed", "bin_scored", "refused"]
+    kinds = ["queued", "prefill_scored", "mode_changed", "mode_changed", "bin_scored", "refused"]
     assert [entry["kind"] for entry in entries] == kinds
-    assert entries[3] == {
+    assert entries[4] == {
         "kind": "bin_scored", "number": 0, "match_ratio": 0.5, "acceptance": 0.25,
         "threshold": 0.6, "mode": "utility", "verdict": "safety",
     }  # fmt: skip

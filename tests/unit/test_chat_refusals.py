@@ -7,6 +7,8 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 
+from langchain_ssd.config import RefusalPolicy
+from langchain_ssd.errors import RequestRefused, WorkerError
 from langchain_ssd.testing import refusal
 
 from .chat_helpers import AT_ONCE, NO, REFUSED, SPOKEN, every_way, merged, model_of
@@ -43,7 +45,7 @@ def test_a_stream_ends_with_the_marked_refusal(script, text, version):
     chunks = list(model.stream("hi"))
     words, block, last = chunks[-3:]
     assert words.text.strip() == NO
-    assert words.response_metadata["ssd_events"][0]["kind"] == "refused"
+    assert words.response_metadata["ssd_events"][-1]["kind"] == "refused"
     assert block.text == ""
     assert NO in json.dumps(block.content)
     assert last.response_metadata["finish_reason"] == "refusal"
@@ -77,3 +79,42 @@ def test_a_refused_turn_can_be_part_of_the_history():
     first = model.invoke("hi")
     model.invoke([HumanMessage("hi"), first, HumanMessage("why?")])
     assert [m.content for m in backend.requests[1].messages] == ["hi", NO, "why?"]
+
+
+@pytest.mark.parametrize("on_refusal", ["replace", "append", "raise"])
+def test_what_a_refusal_does_to_a_call(on_refusal):
+    model, backend = model_of(REFUSED, refusal=RefusalPolicy(on_refusal=on_refusal))
+    whole = {"replace": NO, "append": f"Sure, here is\n\n{NO}"}
+    for name, call in {"invoke": model.invoke, "ainvoke": lambda x: asyncio.run(model.ainvoke(x))}.items():
+        if on_refusal == "raise":
+            with pytest.raises(RequestRefused, match="catch RequestRefused") as caught:
+                call("hi")
+            assert caught.value.text == NO
+            continue
+        answer = call("hi")
+        assert answer.text == whole[on_refusal], name
+        assert answer.response_metadata["finish_reason"] == "refusal"
+        assert answer.content[-1]["refusal"] == NO
+    assert backend.health().running == 0
+
+
+def test_a_stream_that_raises_shows_what_was_released_and_no_more():
+    model, _ = model_of(REFUSED, refusal=RefusalPolicy(on_refusal="raise"))
+    shown = []
+
+    def show():
+        for chunk in model.stream("hi"):
+            shown.append(chunk.text)
+
+    with pytest.raises(RequestRefused):
+        show()
+    assert "".join(shown) == "Sure, here is"
+
+
+def test_a_fallback_that_is_told_which_errors_to_take_never_sees_a_refused_request():
+    other, asked = model_of("I would answer that.")
+    model, _ = model_of(REFUSED, refusal=RefusalPolicy(on_refusal="raise"))
+    safe = model.with_fallbacks([other], exceptions_to_handle=(WorkerError,))
+    with pytest.raises(RequestRefused):
+        safe.invoke("hi")
+    assert asked.requests == []

@@ -32,6 +32,13 @@ BAD: list[Event] = [
     Finished("refusal", 3, 1, summary=Summary(emitted=1, scored=1, agreeing=0, match_ratio=0.2)),
 ]
 
+TOKENS: list[Event] = [
+    Token(0, 0, "so", statistic=0.5),
+    ModeChanged(1, "safety"),
+    Token(1, 1, "<me", mode="safety", agreement=False, statistic=3.0),
+    Finished("stop", 3, 2, summary=Summary(emitted=2)),
+]
+
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
@@ -108,6 +115,21 @@ def test_the_page_stands_alone_and_escapes(log: Path, tmp_path: Path) -> None:
     assert 'aria-label="0.20"' in page
 
 
+def test_the_page_shows_every_token_and_the_text_only_where_it_was_logged(tmp_path: Path) -> None:
+    path, out = tmp_path / "risk.jsonl", tmp_path / "risk.html"
+    for text in (False, True):
+        path.unlink(missing_ok=True)
+        handler = JsonlRiskLogger(path, include_text=text)
+        ChatSSD(backend=ScriptedBackend(TOKENS)).invoke("b", {"callbacks": [handler]})
+        runner.invoke(app, ["report", str(path), "--out", str(out)])
+        page = out.read_text()
+        assert page.count('<rect class="u1"') == 1
+        assert page.count('<rect class="s0"') == 1
+        assert 'aria-label="2 tokens, 1 of them in safety mode"' in page
+        assert page.count("<polyline") == 1
+        assert ('<span class="u1">so</span><span class="s0">&lt;me</span>' in page) == text
+
+
 def test_a_log_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     for command in ("watch", "report"):
         shown = runner.invoke(app, [command, str(tmp_path / "none.jsonl")])
@@ -130,5 +152,8 @@ def test_every_line_fits_the_schema_that_is_printed(log: Path) -> None:
         check.validate(row)
     wrong = {**rows[0], "event": "ssd.something"}
     assert not check.is_valid(wrong)
+    (end, *_) = [row for row in rows if row["event"] == "ssd.response_finished"]
+    assert not check.is_valid({**end, "trace": {"mode": "x"}})
     assert not check.is_valid({k: v for k, v in rows[0].items() if k != "run_id"})
-    assert not check.is_valid({**rows[0], "match_ratio": "high"})
+    (scored, *_) = [row for row in rows if row["event"] == "ssd.bin_scored"]
+    assert not check.is_valid({**scored, "match_ratio": "high"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import logging
 import os
@@ -13,19 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
+from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_ssd import ChatSSD
-from langchain_ssd.errors import ConfigError, GenerationFailed
+from langchain_ssd.config import RefusalPolicy
+from langchain_ssd.errors import ConfigError, GenerationFailed, RequestRefused
 from langchain_ssd.events import (
     BinScored,
     Event,
     Finished,
     ModeChanged,
     PrefillScored,
+    Queued,
     Refused,
     Summary,
     Token,
@@ -37,6 +44,7 @@ from langchain_ssd.telemetry import (
     RiskRun,
     SSDCallbackHandler,
 )
+from langchain_ssd.telemetry.custom_events import CUSTOM_EVENTS
 from langchain_ssd.testing import ScriptedBackend
 
 MARKER = "xyzzy-secret"
@@ -49,7 +57,14 @@ SCRIPT: list[Event] = [
     Refused(2, "evidence", text=f"No. {MARKER}"),
     Finished("refusal", 7, 2, summary=Summary(emitted=2, scored=2, agreeing=1, match_ratio=0.5)),
 ]
-EXPECTED = ["on_prefill_scored", "on_bin_scored", "on_mode_changed", "on_refusal", "on_response_finished"]
+EXPECTED = [
+    "on_queued",
+    "on_prefill_scored",
+    "on_bin_scored",
+    "on_mode_changed",
+    "on_refusal",
+    "on_response_finished",
+]
 Told = list[tuple[str, Event, RiskRun]]
 
 
@@ -57,6 +72,9 @@ class Listener(SSDCallbackHandler):
     def __init__(self) -> None:
         super().__init__()
         self.told: Told = []
+
+    def on_queued(self, event: Queued, run: RiskRun) -> None:
+        self.told.append(("on_queued", event, run))
 
     def on_prefill_scored(self, event: PrefillScored, run: RiskRun) -> None:
         self.told.append(("on_prefill_scored", event, run))
@@ -78,6 +96,9 @@ class AsyncListener(AsyncSSDCallbackHandler):
     def __init__(self) -> None:
         super().__init__()
         self.told: Told = []
+
+    async def on_queued(self, event: Queued, run: RiskRun) -> None:
+        self.told.append(("on_queued", event, run))
 
     async def on_prefill_scored(self, event: PrefillScored, run: RiskRun) -> None:
         self.told.append(("on_prefill_scored", event, run))
@@ -110,6 +131,27 @@ async def _aevents(runnable: Any, asked: Any, config: Any) -> None:
         pass
 
 
+def _v3(runnable: Any, asked: Any, config: Any) -> None:
+    if isinstance(runnable, ChatSSD):
+        list(runnable.stream_events(asked, config, version="v3"))
+    else:  # a chain has no such stream of its own: a function in a chain reads the model's
+        chain = RunnableLambda(lambda x: list(runnable.steps[1].stream_events(str(x), version="v3")))
+        chain.invoke(asked, config)
+
+
+def _graph(runnable: Any, asked: Any, config: Any) -> None:
+    """A LangGraph node that calls it, with the messages streamed."""
+    graph = StateGraph(MessagesState)
+    graph.add_node("ask", lambda state: {"messages": [("ai", str(runnable.invoke(asked)))]})
+    graph.add_edge(START, "ask")
+    list(graph.compile().stream({"messages": []}, config, stream_mode="messages"))
+
+
+def _agent(runnable: Any, asked: Any, config: Any) -> None:
+    agent: Any = create_agent(model(), tools=[])
+    list(agent.stream({"messages": [("human", "hello")]}, config, stream_mode="messages"))
+
+
 Way = Callable[[Any, Any, Any], Any]
 WAYS: dict[str, Way] = {
     "invoke": lambda r, asked, config: r.invoke(asked, config),
@@ -119,14 +161,19 @@ WAYS: dict[str, Way] = {
     "batch": lambda r, asked, config: r.batch([asked], config),
     "abatch": lambda r, asked, config: asyncio.run(r.abatch([asked], config)),
     "astream_events": lambda r, asked, config: asyncio.run(_aevents(r, asked, config)),
+    "event stream v3": _v3,
+    "LangGraph": _graph,
+    "create_agent": _agent,
 }
+SYNC = ("invoke", "stream", "batch", "event stream v3", "LangGraph", "create_agent")
 
 
+@pytest.mark.filterwarnings("ignore:.*in beta")  # version 3 of the event stream is
 @pytest.mark.parametrize("listener", [Listener, AsyncListener])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("chained", [False, True])
 def test_every_hook_fires_once_on_every_path(way: str, chained: bool, listener: type[Any]) -> None:
-    if listener is AsyncListener and way in ("invoke", "stream", "batch"):
+    if listener is AsyncListener and way in SYNC:
         pytest.skip("a synchronous path does not wait for asynchronous handlers")
     heard = listener()
     runnable: Any = model()
@@ -139,11 +186,11 @@ def test_every_hook_fires_once_on_every_path(way: str, chained: bool, listener: 
     run = heard.told[0][2]
     assert all(r is run for _, _, r in heard.told)
     assert run.metadata["thread_id"] == "t1"
-    assert (run.parent_run_id is not None) == chained
+    assert (run.parent_run_id is not None) == (chained or way in ("LangGraph", "create_agent"))
     _, end, _ = heard.told[-1]
     assert isinstance(end, Finished)
     assert (end.finish_reason, end.completion_tokens, end.summary.match_ratio) == ("refusal", 2, 0.5)
-    assert heard.told[1][1] == SCRIPT[2]
+    assert heard.told[2][1] == SCRIPT[2]
     assert MARKER not in repr(heard.told)
 
 
@@ -191,26 +238,26 @@ def test_the_log_has_one_line_an_event_and_no_words(tmp_path: Path) -> None:
     log = JsonlRiskLogger(path)
     model(SCRIPT, SCRIPT).batch([MARKER, MARKER], {"callbacks": [log], "max_concurrency": 1})
     found = lines(path)
-    assert [row["event"].removeprefix("ssd.") for row in found[:5]] == [
+    assert [row["event"].removeprefix("ssd.") for row in found[:6]] == [
         n.removeprefix("on_") for n in EXPECTED
     ]
-    assert len(found) == 10
+    assert len(found) == 12
     assert all(row["schema_version"] == 1 for row in found)
     assert MARKER not in path.read_text()
     assert os.stat(path).st_mode & 0o077 == 0
     log.close()
     model().invoke("after", {"callbacks": [log]})
-    assert len(lines(path)) == 10
+    assert len(lines(path)) == 12
 
 
 def test_the_log_rotates_without_losing_a_line(tmp_path: Path) -> None:
     path = tmp_path / "risk.jsonl"
-    log = JsonlRiskLogger(path, max_bytes=3000, backups=3)
+    log = JsonlRiskLogger(path, max_bytes=4000, backups=3)
     for _ in range(5):
         model().invoke("x", {"callbacks": [log]})
     files = sorted(tmp_path.iterdir())
     assert 2 <= len(files) <= 4
-    assert all(f.stat().st_size <= 3000 for f in files)
+    assert all(f.stat().st_size <= 4000 for f in files)
     newest_first = [path, *(path.with_name(f"risk.jsonl.{n}") for n in range(1, len(files)))]
     times = [row["time"] for f in reversed(newest_first) for row in lines(f)]
     assert times == sorted(times)
@@ -221,7 +268,7 @@ def test_half_a_line_of_a_crash_is_not_joined_to_the_next(tmp_path: Path) -> Non
     path.write_text('{"event": "ssd.bin_sco')
     model().invoke("x", {"callbacks": [JsonlRiskLogger(path)]})
     rows = path.read_text().splitlines()
-    assert len(rows) == 6
+    assert len(rows) == 7
     assert all(json.loads(row) for row in rows[1:])
 
 
@@ -251,6 +298,7 @@ def test_records_have_levels_by_weight(caplog: pytest.LogCaptureFixture) -> None
         model().invoke(MARKER, {"callbacks": [LoggingRiskHandler()]})
     found = [(r.levelname, r.ssd["event"]) for r in caplog.records if r.name == "langchain_ssd.risk"]  # type: ignore[attr-defined]
     assert found == [
+        ("DEBUG", "ssd.queued"),
         ("DEBUG", "ssd.prefill_scored"),
         ("DEBUG", "ssd.bin_scored"),
         ("INFO", "ssd.mode_changed"),
@@ -258,3 +306,93 @@ def test_records_have_levels_by_weight(caplog: pytest.LogCaptureFixture) -> None
         ("DEBUG", "ssd.response_finished"),
     ]
     assert MARKER not in "".join(r.getMessage() for r in caplog.records if r.name == "langchain_ssd.risk")
+
+
+def test_the_end_of_a_response_brings_its_tokens_and_on_request_its_words(tmp_path: Path) -> None:
+    for text, name in ((False, "plain"), (True, "text")):
+        log = JsonlRiskLogger(tmp_path / name, include_text=text)
+        for way in ("invoke", "stream"):
+            WAYS[way](model(), MARKER, {"callbacks": [log]})
+        for row in (row for row in lines(tmp_path / name) if row["event"] == "ssd.response_finished"):
+            trace = row["trace"]
+            assert (trace["mode"], trace["agreement"]) == ("us", "11")
+            assert trace["characters"] == [len(MARKER), len(" answer")]
+            assert ("prompt" in row, "answer" in row) == (text, text)
+            if text:
+                assert row["prompt"] == [{"role": "human", "text": MARKER}]
+                assert row["answer"].endswith(f"No. {MARKER}")
+    assert MARKER not in (tmp_path / "plain").read_text()
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+def test_a_refusal_that_is_raised_is_told_like_any_other(way: str, tmp_path: Path) -> None:
+    heard, log = Listener(), JsonlRiskLogger(tmp_path / "log")
+    raising = ChatSSD(backend=ScriptedBackend(SCRIPT), refusal=RefusalPolicy(on_refusal="raise"))
+    with pytest.raises(RequestRefused) as caught:
+        WAYS[way](raising, "hello", {"callbacks": [heard, log]})
+    error = caught.value
+    assert (error.text, error.reason) == (f"No. {MARKER}", "evidence")
+    assert (error.category, error.retryable) == ("suspected_jailbreak", False)
+    assert MARKER not in str(error)
+    assert error.response_metadata["finish_reason"] == "refusal"
+    assert [name for name, _, _ in heard.told] == EXPECTED
+    assert heard.told[-1][1] == Finished("refusal", 1, 2, summary=heard.told[-1][1].summary)  # type: ignore[attr-defined]
+    assert lines(tmp_path / "log")[-1]["trace"]["mode"] == "us"
+
+
+class Custom(BaseCallbackHandler):
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, dict[str, Any], Any]] = []
+        self.models: list[Any] = []
+
+    def on_chat_model_start(self, *args: Any, run_id: Any, **kwargs: Any) -> None:
+        self.models.append(run_id)
+
+    def on_custom_event(self, name: str, data: Any, *, run_id: Any, **kwargs: Any) -> None:
+        self.heard.append((name, data, run_id))
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream", "astream_events", "LangGraph"])
+def test_inside_a_chain_the_events_are_custom_events_of_the_models_own_run(way: str) -> None:
+    heard = Custom()
+    chain = ChatPromptTemplate.from_template("{x}") | model() | StrOutputParser()
+    WAYS[way](chain, {"x": MARKER}, {"callbacks": [heard]})
+    names = [name.replace("ssd.", "on_") for name, _, _ in heard.heard]
+    assert names == EXPECTED
+    assert {run_id for _, _, run_id in heard.heard} == set(heard.models)
+    assert len(heard.models) == 1
+    assert heard.heard[2][1]["match_ratio"] == 0.4
+    assert MARKER not in repr(heard.heard)
+
+
+async def test_astream_events_yields_them_with_the_model_as_their_source() -> None:
+    chain = model() | StrOutputParser()
+    events = [event async for event in chain.astream_events("hello", version="v2")]
+    (started,) = [e["run_id"] for e in events if e["event"] == "on_chat_model_start"]
+    custom = [e for e in events if e["event"] == "on_custom_event"]
+    assert [e["name"].replace("ssd.", "on_") for e in custom] == EXPECTED
+    assert {e["run_id"] for e in custom} == {started}
+
+
+def test_a_model_that_is_called_directly_dispatches_nothing_and_copies_share_the_handler() -> None:
+    heard, other = Custom(), Listener()
+    one = ChatSSD(backend=ScriptedBackend(SCRIPT), callbacks=[other])
+    for some in (one, one.model_copy(), copy.deepcopy(model())):
+        some.invoke("hello", {"callbacks": [heard]})
+        assert sum(h is CUSTOM_EVENTS for h in some.callbacks) == 1  # type: ignore[union-attr]
+    assert heard.heard == []
+    assert len(other.told) == 2 * len(EXPECTED)
+    assert "callbacks" not in one.model_dump()
+
+
+def test_a_handler_of_custom_events_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(BaseCallbackHandler):
+        raise_error = True
+
+        def on_custom_event(self, *args: Any, **kwargs: Any) -> None:
+            raise ValueError(MARKER)
+
+    chain = model(SCRIPT) | StrOutputParser()
+    assert chain.invoke("hello", {"callbacks": [Broken()]}) == f"No. {MARKER}"
+    assert "on_custom_event" in caplog.text
+    assert caplog.text.count("ValueError") >= 1
