@@ -123,7 +123,7 @@ class ScriptedBackend(Backend):
 
     def _script(self, request: ChatRequest, reply: str | Script | SSDError) -> Script:
         if isinstance(reply, SSDError):
-            return [Failed(reply.code, reply.message)]
+            return [Failed(reply.code, reply.message, reply.retry_after)]
         prompt = sum(self.count_tokens(message.content) for message in request.messages)
         prefill = self.count_tokens(request.prefill)
         return [

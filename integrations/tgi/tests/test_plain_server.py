@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from langchain_ssd import ChatSSD
-from langchain_ssd.errors import ConfigError, InvalidRequest, Overloaded, ProtocolError, SSDError
+from langchain_ssd.errors import (
+    ConfigError,
+    InvalidRequest,
+    Overloaded,
+    ProtocolError,
+    SSDError,
+    UnprotectedAnswer,
+)
+from langchain_ssd.guard import guard as with_guard
 from langchain_ssd.testing import ScriptedBackend, answer
 from langchain_ssd_tgi import RemoteBackend
 from langchain_ssd_tgi.client.failures import error_of
@@ -53,13 +61,29 @@ def test_an_allowed_one_says_plainly_that_nothing_protects_it() -> None:
         assert "".join(chunk.text for chunk in chunks) == "Hello there"
         for message in (model.invoke("hi"), chunks[-1]):
             summary = message.response_metadata["ssd"]
-            assert (summary["monitor"], summary["enforced"]) == ("none", False)
+            assert (summary["protected"], summary["monitor"], summary["enforced"]) == (False, "none", False)
             assert (summary["scored"], summary["match_ratio"]) == (0, 0.0)
             assert message.response_metadata["finish_reason"] == "stop"
             assert message.usage_metadata["output_tokens"] == 2
         assert model.warm_up().info["protected"] is False
         assert model.profile["max_input_tokens"] == 100
         assert model.get_num_tokens("to be") == 2
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_guard_takes_its_answers_for_what_they_are_before_their_first_word() -> None:
+    with serving(ScriptedBackend("Hello there"), **PLAIN) as server:
+        model = ChatSSD(base_url=server.url, allow_unprotected=True)
+        guarded = with_guard(model)
+        with pytest.raises(UnprotectedAnswer):
+            guarded.invoke("hi")
+        shown: list[Any] = []
+        with pytest.raises(UnprotectedAnswer):
+            shown.extend(guarded.stream("hi"))  # keeps what comes before the error
+        assert shown == []
+        assert with_guard(model, require_ssd=False).invoke("hi").text == "Hello there"
+    with serving(ScriptedBackend("Hello there")) as server:
+        assert with_guard(ChatSSD(base_url=server.url)).invoke("hi").text == "Hello there"
 
 
 @pytest.mark.usefixtures("plain")

@@ -19,6 +19,7 @@ from langchain_ssd.errors import (
     InvalidRequest,
     Overloaded,
     ProtocolError,
+    RequestRefused,
     SafetyLocked,
     SSDError,
     WorkerDied,
@@ -38,19 +39,27 @@ from langchain_ssd.events import (
 from langchain_ssd.testing import ScriptedBackend, answer, failure, refusal
 from langchain_ssd_tgi import RemoteBackend
 from langchain_ssd_tgi.client.answers import event_of
+from langchain_ssd_tgi.client.failures import retry_after
 
 from .serving import KEY, serving, serving_alone, wait_until
 
 HELLO = ChatRequest((ChatMessage("user", "hi"),))
+SUMMARY = Summary(monitor="sequential", refusal={"reason": "x"}, seed=7, seconds=1.5, protected=False)
 EVERYTHING = [
-    Queued(3, 4, 2),
+    Queued(3, 4, 2, False),
     PrefillScored(2, 0.5, 1.25, "safety"),
     ModeChanged(0, "safety", 2.5),
     Token(0, 42, "Hé", False, "safety", False, False, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 1.5),
     Token(1, 43, "", True, "utility"),
     BinScored(0, 0.25, 0.5, 0.6, "utility", "safety"),
     Refused(2, "evidence", "suspected_jailbreak", "de", "", False),
-    Finished("length", 5, 2, 1, Summary(monitor="sequential", refusal={"reason": "x"}, seed=7, seconds=1.5)),
+    Finished(
+        "length",
+        5,
+        2,
+        1,
+        Summary(monitor="sequential", refusal={"reason": "x"}, seed=7, seconds=1.5, protected=False),
+    ),
 ]
 
 
@@ -104,7 +113,7 @@ def test_every_field_of_a_request_arrives() -> None:
             logprobs=True,
         ),
         safety=SSDConfig(monitor="sequential", hold_back=5, enforce=False),
-        refusal=RefusalPolicy(language="de", templates={"de": "Nein."}),
+        refusal=RefusalPolicy(language="de", templates={"de": "Nein."}, category="x", patience=3),
         include_thinking=True,
         timeout=None,
     )
@@ -174,7 +183,8 @@ def test_a_locked_server_refuses_what_would_change_it_with_the_same_error_as_a_l
 def test_typed_errors_cross_before_and_within_a_stream(error: SSDError) -> None:
     with serving(ScriptedBackend(error, failure(error, after="some words"))) as server:
         backend = RemoteBackend(server.url)
-        assert list(backend.submit(HELLO)) == [Failed(error.code, error.message)]
+        (turned_away,) = backend.submit(HELLO)
+        assert (turned_away.code, turned_away.message) == (error.code, error.message)
         *_, last = backend.submit(HELLO)
         assert last == Failed(error.code, error.message)
 
@@ -188,6 +198,29 @@ def test_what_was_turned_away_is_tried_again_and_what_was_accepted_is_not() -> N
         with pytest.raises(Overloaded):
             ChatSSD(base_url=server.url, max_retries=2).invoke("hi")
         assert len(server.backend.requests) == 1
+
+
+def test_the_servers_retry_after_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("langchain_ssd.streaming.time.sleep", pauses.append)
+    keys = ({"name": "a", "key": KEY, "requests_per_minute": 6},)
+    with serving(ScriptedBackend("ok"), keys=keys) as server:
+        model = ChatSSD(base_url=server.url, api_key=KEY, max_retries=1)
+        for _ in range(6):
+            model.invoke("hi")
+        with pytest.raises(Overloaded, match="quota") as caught:
+            model.invoke("hi")
+        assert 1 <= caught.value.retry_after <= 10
+        assert caught.value.retry_after - 1 <= pauses[0] <= 10.25  # the second answer may ask for less
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7), (" 0 ", 0), ("Thu, 01 Jan 1970 00:01:40 GMT", 40), ("Thu, 01 Jan 1970 00:00:01 GMT", 0),
+     ("", None), ("-3", None), ("1.5", None), ("soon", None), ("\u0663", None), ("nan", None)],
+)  # fmt: skip
+def test_retry_after_is_a_number_or_a_date(header: str, seconds: float | None) -> None:
+    assert retry_after(header, 60.0) == seconds
 
 
 def test_a_server_that_is_not_there_is_a_worker_error_in_one_line() -> None:
@@ -304,6 +337,26 @@ def test_the_same_refusal_on_both_sides() -> None:
             assert theirs.content == ours.content
             assert theirs.response_metadata == ours.response_metadata
             assert theirs.usage_metadata == ours.usage_metadata
+
+
+@pytest.mark.parametrize("way", ["replace", "append", "raise"])
+def test_what_becomes_of_a_refusal_is_decided_here_and_is_no_change_of_the_servers_safety(way: Any) -> None:
+    script = refusal("No.", after="Sure, here is")
+    policy = RefusalPolicy(on_refusal=way)
+    with serving(ScriptedBackend(script)) as server:  # its settings are locked
+        local = ChatSSD(backend=ScriptedBackend(script), refusal=policy)
+        remote = ChatSSD(base_url=server.url, refusal=policy)
+        if way != "raise":
+            assert remote.invoke("hi").content == local.invoke("hi").content
+            return
+        seen = []
+        for model in (local, remote):
+            with pytest.raises(RequestRefused) as caught:
+                model.invoke("hi")
+            error = caught.value
+            seen.append((error.text, error.reason, error.category, error.response_metadata, error.usage))
+        assert seen[0] == seen[1]
+        assert seen[0][0] == "No."
 
 
 def sum_of(chunks: Any) -> Any:

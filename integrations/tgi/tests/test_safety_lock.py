@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from langchain_ssd import RefusalPolicy, SequentialConfig, SSDConfig
-from langchain_ssd.testing import ScriptedBackend
+from langchain_ssd.testing import ScriptedBackend, refusal
+from langchain_ssd_tgi.server.settings import ServerConfig
 
 from .serving import chat, serving
 
@@ -20,6 +21,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"safety": {"sequential": {"h_refuse": 1000.0}}}, "sequential"),
     ({"refusal": {"enabled": False}}, "enabled"),
     ({"refusal": {"templates": {"en": "Sure!"}}}, "templates"),
+    ({"refusal": {"on_refusal": "append"}}, "on_refusal"),
 ]
 
 
@@ -95,3 +97,27 @@ def test_deadlines_are_the_shorter_of_both() -> None:
         for ssd, seconds in ((None, 50), ({"timeout": 5}, 5), ({"timeout": 500}, 50)):
             server.post(CHAT, chat(ssd=ssd))
             assert seconds - 1 < server.backend.requests[-1].timeout <= seconds
+
+
+ROUTES = [(CHAT, chat()), ("/v1/completions", {"prompt": "hi"}), ("/generate", {"inputs": "hi"})]
+
+
+@pytest.mark.parametrize(("path", "body"), ROUTES)
+def test_a_refusal_is_appended_to_what_was_released_if_the_policy_says_so(path: str, body: Any) -> None:
+    script = refusal("No.", after="Sure, here is")
+    with serving(ScriptedBackend(script), refusal={"on_refusal": "append"}) as server:
+        assert "Sure, here is\\n\\nNo." in server.post(path, body).text
+    with serving(ScriptedBackend(script), lock_safety=False) as server:
+        change = {"refusal": {"on_refusal": "append"}}
+        assert "Sure" not in server.post(path, body).text
+        assert "Sure, here is\\n\\nNo." in server.post(path, {**body, "ssd": change}).text
+
+
+def test_a_server_raises_nothing_in_its_callers() -> None:
+    with pytest.raises(ValueError, match="on_refusal"):
+        ServerConfig(refusal=RefusalPolicy(on_refusal="raise"))
+    with serving(ScriptedBackend("a"), lock_safety=False) as server:
+        response = server.post(CHAT, chat(ssd={"refusal": {"on_refusal": "raise"}}))
+        assert response.status_code == 422
+        assert "ssd.refusal.on_refusal" in response.json()["error"]
+        assert server.backend.requests == []

@@ -48,7 +48,8 @@ def _extension(request: ChatRequest) -> JSON:
     ssd: JSON = {
         "telemetry": True,
         "safety": _changes(request.safety, SSDConfig()),
-        "refusal": _changes(request.refusal, RefusalPolicy()),
+        # What becomes of a refusal here is not the server's business.
+        "refusal": _changes(request.refusal, RefusalPolicy(on_refusal=request.refusal.on_refusal)),
         "include_thinking": request.include_thinking,
     }
     if request.timeout is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import huggingface_hub.errors as hub
@@ -76,7 +78,21 @@ def error_of_response(response: Any) -> SSDError:
         kind = str(body.get("error_type") or "")
     except Exception:  # a proxy's page, perhaps
         message = code = kind = ""
-    return error_of(response.status_code, message, code, kind)
+    error = error_of(response.status_code, message, code, kind)
+    if response.status_code in (429, 503):
+        error.retry_after = retry_after(response.headers.get("retry-after", ""), time.time())
+    return error
+
+
+def retry_after(header: str, now: float) -> float | None:
+    """Seconds to wait, out of a ``Retry-After`` header: a number or a date; ``None`` if it is neither."""
+    text = header.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
 
 
 def error_of(status: int, message: str, code: str, error_type: str) -> SSDError:

@@ -1,6 +1,6 @@
 """Chunks of a stream → events, from a plain text-generation-inference server: nothing there is protected.
 
-The summary says so: its monitor is "none", nothing was enforced, and nothing was scored.
+The first and the last event say so (``protected`` is false), so that a guard finds out before the first word.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _REASONS: dict[str, FinishReason] = {
     "stop_sequence": "stop",
     "length": "length",
 }
-UNPROTECTED = "none"
+_NO_MONITOR = "none"
 
 
 class PlainReader:
@@ -39,7 +39,7 @@ class PlainReader:
         events: list[Event] = []
         if not self._begun:
             self._begun = True
-            events.append(Queued())
+            events.append(Queued(protected=False))
         if isinstance(chunk.get("usage"), dict):
             self._usage = chunk["usage"]
         for choice in chunk.get("choices") or ():
@@ -70,7 +70,9 @@ class PlainReader:
         if self._reason is None:
             return []
         emitted = _count(self._usage.get("completion_tokens"), self._count)
-        summary = Summary(monitor=UNPROTECTED, enforced=False, emitted=emitted, match_ratio=0.0)
+        summary = Summary(
+            monitor=_NO_MONITOR, enforced=False, emitted=emitted, match_ratio=0.0, protected=False
+        )
         return [Finished(self._reason, _count(self._usage.get("prompt_tokens"), 0), emitted, summary=summary)]
 
 

@@ -49,7 +49,7 @@ class CompletionWriter:
             "system_fingerprint": "langchain-ssd",
         }
         self._begun = False
-        self.transcript = Transcript(with_stops=bool(asked.request.sampling.stop))
+        self.transcript = Transcript.of(asked.request)
 
     def frames(self, event: Event) -> Iterator[JSON]:
         """One chunk for what is seen; with telemetry, one chunk an event."""

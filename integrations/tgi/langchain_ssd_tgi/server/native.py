@@ -67,7 +67,7 @@ class NativeWriter:
         self._telemetry = asked.telemetry
         self._in_list = in_list
         self._index = 0
-        self.transcript = Transcript(with_stops=bool(asked.request.sampling.stop))
+        self.transcript = Transcript.of(asked.request)
 
     def frames(self, event: Event) -> Iterator[JSON]:
         """One frame a token, and a last one without a token that holds the whole text."""

@@ -12,7 +12,7 @@ from langchain_ssd.errors import SafetyLocked
 
 from .parsing import describe
 from .problems import invalid
-from .settings import ServerConfig
+from .settings import NO_RAISE, ServerConfig
 
 S = TypeVar("S", bound=Settings)
 
@@ -31,6 +31,8 @@ def safety_of(
         names = [name for ours, theirs in zip((config.safety, config.refusal), changed, strict=True)
                  for name in _different(ours, theirs)]  # fmt: skip
         raise SafetyLocked(f"this server's safety settings are locked; leave out: {', '.join(names)}")
+    if changed[1].on_refusal == "raise":
+        raise invalid(f"ssd.refusal.{NO_RAISE}")
     return changed
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from langchain_ssd.config import RefusalPolicy, Settings, SSDConfig
 
+NO_RAISE = "on_refusal: a server answers with the refusal; say 'raise' to ChatSSD, which does it on its side"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -48,6 +49,12 @@ class ServerConfig(Settings):
     health_interval: float = Field(30.0, gt=0, description="How old a proof of life may be when idle.")
     health_timeout: float = Field(10.0, gt=0, description="Seconds a health check may take.")
     health_stall: float = Field(60.0, gt=0, description="Seconds without progress that count as a hang.")
+
+    @model_validator(mode="after")
+    def _answers(self) -> Self:
+        if self.refusal.on_refusal == "raise":
+            raise ValueError(NO_RAISE)
+        return self
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

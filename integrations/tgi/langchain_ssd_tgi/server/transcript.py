@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from langchain_ssd.backend import ChatRequest
 from langchain_ssd.events import SCHEMA_VERSION, Event, Finished, Refused, Token
 
 from .tool_calls import tool_call_deltas
@@ -20,9 +21,11 @@ class Transcript:
 
     Attributes:
         with_stops: the request had stop strings, so that an end by one can be told from the model's own.
+        appends: a refusal stands behind what had been released, also in a whole answer.
     """
 
     with_stops: bool = False
+    appends: bool = False
     shown: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
@@ -56,8 +59,13 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The text of a whole answer: a refusal stands alone, whatever had been released before it."""
-        return self.streamed if self.refused is None else self.refused.text
+        """The text of a whole answer: a refusal stands alone, unless the policy is to append it."""
+        return self.streamed if self.refused is None or self.appends else self.refused.text
+
+    @classmethod
+    def of(cls, request: ChatRequest) -> Transcript:
+        """An empty one for the answer to a request."""
+        return cls(bool(request.sampling.stop), request.refusal.on_refusal == "append")
 
     @property
     def end(self) -> Finished:
