@@ -40,13 +40,24 @@ class Program:
         self.process = subprocess.Popen(command, stderr=self.log, text=True, env=dict(os.environ))
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False, verify=False)
-        wait_until(lambda: self.health() == 200, 60)
+        try:
+            wait_until(lambda: self.health() == 200, 120)
+        except AssertionError:
+            self.close()
+            raise
 
     def health(self) -> int:
         try:
             return self.client.get("/health").status_code
         except httpx.HTTPError:
             return 0
+
+    def close(self) -> None:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self.log.close()
 
     def worker(self) -> int:
         (child,) = psutil.Process(self.process.pid).children()
@@ -70,11 +81,7 @@ def program(grace: float = 5.0) -> Iterator[Program]:
     try:
         yield server
     finally:
-        server.client.close()
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.wait(10)
-        server.log.close()
+        server.close()
 
 
 def ask_all(server: Program, texts: list[str]) -> tuple[list[threading.Thread], dict[str, Any]]:

@@ -1,11 +1,12 @@
-"""A pytest plugin: scripted backends are reached through a server, so that tests become contract tests.
+"""A pytest plugin: backends of tests are reached through a server, so that tests become contract tests.
 
 ``pytest -p`` with this runs tests that know nothing of servers.  What they give to ``ChatSSD`` as
-a backend is asked over HTTP; what they look at afterwards is the scripted backend itself.
+a backend is asked over HTTP; what they look at afterwards is that backend itself.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,8 +21,8 @@ from langchain_ssd_tgi.server.settings import ServerConfig
 
 from .serving import Running, Switch
 
-_submit = ScriptedBackend.submit
 _init = ScriptedBackend.__init__
+_submits: dict[type, Any] = {ScriptedBackend: ScriptedBackend.submit}
 asked = 0  # requests that went over HTTP
 
 
@@ -40,10 +41,12 @@ class Patient(list[int]):
 
 
 class _Asked(Switch):
-    """The server's side: hands requests to the scripted backend itself."""
+    """The server's side: hands requests to the test's backend itself."""
 
     def submit(self, request: ChatRequest) -> EventStream:
-        return _submit(self.current, request)
+        kind = next(kind for kind in type(self.current).__mro__ if kind in _submits)
+        stream: EventStream = _submits[kind](self.current, request)
+        return stream
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,7 +56,7 @@ def _through_a_server() -> Iterator[None]:
     server = Running(Service(switch, config), {})
     remote = RemoteBackend(server.url)
 
-    def submit(self: ScriptedBackend, request: ChatRequest) -> EventStream:
+    def submit(self: Any, request: ChatRequest) -> EventStream:
         global asked
         asked += 1
         switch.current = self
@@ -65,7 +68,11 @@ def _through_a_server() -> Iterator[None]:
         self.cancelled = Patient()
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(ScriptedBackend, "submit", submit)
+    with_engines = sys.modules.get("tests.unit.engine_backend")  # only then: it imports torch
+    if with_engines is not None:
+        _submits[with_engines.EngineBackend] = with_engines.EngineBackend.submit
+    for kind in _submits:
+        patch.setattr(kind, "submit", submit)
     patch.setattr(ScriptedBackend, "__init__", init)
     yield
     patch.undo()
