@@ -10,11 +10,12 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..drafts import corpus
+from ..drafts import contexts, corpus
 from ..drafts.corpus import BenignPrompt, UnsafePrompt
 from .settings import CalibrationSettings
 
 _OPENED, _WRAPPED = 0.1, 0.1  # benign prompts behind an opening, and inside a jailbreak's wrapper
+_PASSAGES, _CHAINED = 0.08, 0.08  # below a passage, and after other exchanges, where answers are known
 _ATTACKS = 0.25  # of our own unsafe requests, inside a wrapper; a team's own files bring their attacks
 
 
@@ -33,9 +34,21 @@ def benign_prompts(paths: Sequence[Path], settings: CalibrationSettings) -> list
     opened, wrapped = int(_OPENED * len(found)), int(_WRAPPED * len(found))
     special = corpus.opened(found[:opened], opened, "calibration", settings.seed)
     special += corpus.wrapped(found[opened : opened + wrapped], wrapped, settings.seed)
-    mixed = special + found[opened + wrapped :]
+    rest = found[opened + wrapped :]
+    longer = int((_PASSAGES + _CHAINED) * len(found))
+    if told := contexts.usable(rest[:longer]):
+        special += _longer(told, longer, settings.seed)
+        rest = rest[longer:]
+    mixed = special + rest
     random.Random(f"mixed/{settings.seed}").shuffle(mixed)
     return mixed
+
+
+def _longer(told: Sequence[BenignPrompt], count: int, seed: int) -> list[BenignPrompt]:
+    """So many requests with a long context, made of the answers that prompts came with."""
+    passages = round(count * _PASSAGES / (_PASSAGES + _CHAINED))
+    made = contexts.lengthened(told, passages, seed)
+    return made + contexts.chained(told, count - passages, seed)
 
 
 def unsafe_prompts(paths: Sequence[Path], settings: CalibrationSettings) -> list[UnsafePrompt]:

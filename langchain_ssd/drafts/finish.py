@@ -150,8 +150,11 @@ def _measure(run: Run, folder: Path, storage: Storage) -> ProbeReport:
 def _facts(run: Run, measured: ProbeReport, storage: Storage) -> dict[str, Any]:
     """Recipe, data, seeds and quality: what a card must say. Nothing of a prompt, no path."""
     material = run.trainer.material
+    recipe = run.recipe.model_dump(mode="json")
+    if run.recipe.adapter:
+        recipe["adapter"] = Path(run.recipe.adapter).name
     return {
-        "recipe": run.recipe.model_dump(mode="json"),
+        "recipe": recipe,
         "storage": storage,
         "layers": run.layers,
         "layer_search": [asdict(c) for c in run.candidates],

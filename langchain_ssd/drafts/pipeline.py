@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..backend import ChatMessage
 from ..config import ModelSpec
 from ..engine.loading import load_model
 from ..engine.models import CachedModel
 from ..engine.reading import compare_vocabularies, context_length, end_ids, load_config, load_tokenizer
 from ..engine.rendering import Renderer
+from . import contexts
 from .answers import Answer, AnswerStore
 from .corpus import BenignPrompt, UnsafePrompt, with_openings, wrap
 from .examples import Example, RefusalMaker, UnsafeRequest
@@ -22,7 +24,7 @@ from .training import Material
 
 Report = Callable[[str, float], None]
 _WRAPPERS_EACH = 3
-_MAX_PROMPT = 768  # tokens; longer ones cost more than they teach
+_MAX_PROMPT = 1024  # tokens; longer ones cost more than they teach
 
 
 @dataclass(slots=True)
@@ -87,10 +89,27 @@ class Workshop:
                 examples.append(Example((*ids, *said), len(ids), refusal=False))
         return examples
 
-    def unsafe(self, prompts: Sequence[UnsafePrompt]) -> list[UnsafeRequest]:
-        """Requests to refuse, each with the target's own harmful beginning."""
-        from ..backend import ChatMessage
+    def told(self, prompts: Sequence[BenignPrompt]) -> list[BenignPrompt]:
+        """The same prompts with the target's answers as text, for longer prompts to be made of."""
+        r = self.teacher.renderer
+        missing = [p for p in prompts if p.answer is None and not p.opening]
+        asked = [tuple(r.render(p.messages)) for p in missing]
+        answers = self._ask(asked, "answers of the target", self.recipe.asked_tokens)
+        filled = [
+            replace(p, answer=r.tokenizer.decode(a.ids), finished=a.finished)
+            for p, a in zip(missing, answers, strict=True)
+        ]
+        return [p for p in prompts if p.answer is not None] + filled
 
+    def unsafe(
+        self, prompts: Sequence[UnsafePrompt], told: Sequence[BenignPrompt] = ()
+    ) -> list[UnsafeRequest]:
+        """Requests to refuse, each with the target's own harmful beginning.
+
+        Args:
+            prompts: the requests.
+            told: benign prompts with answers; each request then also comes after or below some of them.
+        """
         r = self.teacher.renderer
         rng = random.Random(f"wrapping/{self.recipe.seed}")
         opened = with_openings(prompts, self.recipe.begun, self.recipe.seed)
@@ -104,6 +123,8 @@ class Workshop:
             inside = [
                 tuple(r.render([ChatMessage("user", wrap(p.text, rng))])) for _ in range(_WRAPPERS_EACH)
             ]
+            if told:
+                inside.append(tuple(r.render(contexts.in_context(p.text, told, rng))))
             harmful = opening + next(answers).ids if opening else ()
             requests.append(UnsafeRequest(p.text, prompt, tuple(inside), harmful))
         return requests

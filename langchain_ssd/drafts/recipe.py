@@ -17,6 +17,9 @@ class DraftRecipe(Settings):
     """
 
     init: str | None = Field(None, description="A small model with the target's tokenizer to start from.")
+    adapter: str | None = Field(
+        None, description="A folder of this command with an adapter of the same rank to go on from."
+    )
     layers: int | None = Field(None, ge=1, description="How many of the target's layers the draft keeps.")
     layer_ids: tuple[int, ...] = Field((), description="Which ones; empty: a short measured search decides.")
     search_tokens: int = Field(
@@ -66,6 +69,8 @@ class DraftRecipe(Settings):
     opened_benign: int = Field(
         300, ge=0, description="Benign prompts whose answer is begun by somebody else."
     )
+    passages: int = Field(300, ge=0, description="Benign tasks about passages of the target's answers.")
+    chained: int = Field(300, ge=0, description="Benign requests after other exchanges.")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="Compile the layers: half as fast again, after half a minute; auto: on long runs."
@@ -76,6 +81,10 @@ class DraftRecipe(Settings):
     def _one_start(self) -> DraftRecipe:
         if self.init and (self.layers or self.layer_ids):
             raise ValueError("give init or layers, not both")
+        if self.adapter and (self.init or self.layers or self.layer_ids or self.method != "lora"):
+            raise ValueError(
+                "adapter goes on from one over the whole target; give no init, layers or other method"
+            )
         if self.layer_ids and self.layers not in (None, len(self.layer_ids)):
             raise ValueError("layers and layer_ids disagree")
         if list(self.layer_ids) != sorted(set(self.layer_ids)):

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config import ModelSpec
 from ..engine.loading import load_model
-from . import checkpoint, corpus
+from . import checkpoint, contexts, corpus
 from .corpus import BenignPrompt, Part, UnsafePrompt
 from .history import NAME as HISTORY
 from .pipeline import Teacher, Workshop
@@ -126,7 +126,10 @@ class Run:
             *corpus.wrapped([*benign, *ours], self.recipe.wrapped_benign, seed),
             *corpus.opened(benign, self.recipe.opened_benign, "train", seed),
         ]
-        requests = workshop.unsafe(unsafe)
+        told = contexts.usable(workshop.told(benign))
+        special += contexts.lengthened(told, self.recipe.passages, seed)
+        special += contexts.chained(told, self.recipe.chained, seed)
+        requests = workshop.unsafe(unsafe, told)
         return workshop.material(workshop.benign(benign), requests, workshop.benign(special))
 
     def _benign_prompts(self) -> list[BenignPrompt]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +39,28 @@ def _with_adapters(recipe: DraftRecipe, draft: nn.Module) -> Any:
     config = LoraConfig(
         r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    return inject_adapter_in_model(config, draft)
+    adapted = inject_adapter_in_model(config, draft)
+    if recipe.adapter:
+        _fill_adapters(adapted, Path(recipe.adapter))
+    return adapted
+
+
+@torch.no_grad()
+def _fill_adapters(model: nn.Module, folder: Path) -> None:
+    """Go on from an adapter's folder instead of from none."""
+    from ..engine.delta import read_factors
+
+    places = {name: m for name, m in model.named_modules() if hasattr(m, "lora_A")}
+    shapes = {name + ".weight": m.weight.shape for name, m in places.items()}
+    factors = read_factors(folder, shapes)
+    if factors.keys() != shapes.keys():
+        raise ConfigError("the adapter to go on from changes other weights; give one made for this target")
+    for name, module in places.items():
+        down, up = factors[name + ".weight"]  # (r, in), (out, r)
+        if down.shape != module.lora_A["default"].weight.shape:
+            raise ConfigError("the adapter to go on from has another rank; give that rank")
+        module.lora_A["default"].weight.copy_(down)
+        module.lora_B["default"].weight.copy_(up / module.scaling["default"])
 
 
 def _all_weights(draft: Any) -> Any:

@@ -87,10 +87,36 @@ def apply_delta(model: Any, folder: Path) -> None:
         weight.copy_((weight.float() + change.to(weight.device)).to(weight.dtype))
 
 
+def read_factors(folder: Path, shapes: Mapping[str, torch.Size]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The factors ``(down (r, in), up (out, r))`` of an adapter's folder, in float32.
+
+    Args:
+        folder: written by :func:`write_delta`.
+        shapes: of the base's weights, by name.
+
+    Raises:
+        ModelNotFound: the folder cannot be read or holds anything but factors for these weights.
+    """
+    wrong = ModelNotFound("the folder holds no adapter for this base; give one that train-draft made for it")
+    try:
+        parts = load_file(folder / WEIGHTS)
+        names = {part.removesuffix(".rank") for part in parts if part.endswith(".rank")}
+        if not names or {part.rsplit(".", 2)[0] for part in parts if not part.endswith(".rank")} != names:
+            raise wrong
+        return {name: _factors(name, parts, shapes[name]) for name in names}
+    except (OSError, KeyError, ValueError, RuntimeError, IndexError):
+        raise wrong from None
+
+
+def _factors(name: str, parts: Mapping[str, Tensor], shape: torch.Size) -> tuple[Tensor, Tensor]:
+    rank = int(parts[name + ".rank"].item())
+    down = unpack(name + _DOWN, parts, torch.Size((rank, shape[1])))
+    return down, unpack(name + _UP, parts, torch.Size((shape[0], rank)))
+
+
 def _change(name: str, parts: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
     """What is added to one parameter, in float32."""
     if name + ".rank" not in parts:
         return unpack(name + _SUM, parts, shape)
-    rank = int(parts[name + ".rank"].item())
-    up = unpack(name + _UP, parts, torch.Size((shape[0], rank)))
-    return up @ unpack(name + _DOWN, parts, torch.Size((rank, shape[1])))
+    down, up = _factors(name, parts, shape)
+    return up @ down

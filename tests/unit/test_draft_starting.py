@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from langchain_ssd.drafts.recipe import DraftRecipe
 from langchain_ssd.drafts.starting import start, trained_parameters
 from langchain_ssd.engine.models import CachedModel, check_rewind
-from langchain_ssd.errors import ConfigError
+from langchain_ssd.errors import ConfigError, ModelNotFound
 from langchain_ssd.testing.tiny_pair import VOCAB, tiny_model
 
 from .draft_helpers import deep_model, recipe
@@ -117,3 +117,53 @@ def test_a_recipe_that_makes_no_sense_is_refused(wrong: dict[str, Any], told: st
 def test_a_recipe_survives_its_card() -> None:
     one = recipe(layer_ids=(0, 3), layers=2, learning_rate=0.1 + 0.2)
     assert DraftRecipe.model_validate_json(one.model_dump_json()) == one
+
+
+# Going on from an adapter
+
+
+def _adapter(folder: Path, rank: int = 16) -> dict[str, torch.Tensor]:
+    """A folder with an adapter that changes every linear layer; returns the factors' products."""
+    from langchain_ssd.drafts.finish import differences
+    from langchain_ssd.engine.delta import write_delta
+
+    draft = begun(deep_model(2), method="lora", rank=rank)
+    with torch.no_grad():
+        for parameter in draft.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+    trained = {n: p for n, p in draft.named_parameters() if p.requires_grad}
+    _, factors = differences(draft, trained, deep_model(2), None)
+    write_delta(folder, {}, factors, "float16")
+    return {name: up @ down for name, (down, up) in factors.items()}
+
+
+def test_training_goes_on_from_an_adapter(tmp_path: Path) -> None:
+    added = _adapter(tmp_path)
+    target = deep_model(2)
+    draft = begun(target, method="lora", adapter=str(tmp_path))
+    expected = deep_model(2).float()
+    with torch.no_grad():
+        for name, parameter in expected.named_parameters():
+            if name in added:
+                parameter.add_(added[name])
+    torch.testing.assert_close(
+        draft(input_ids=IDS).logits, expected(input_ids=IDS).logits, atol=2e-2, rtol=2e-2
+    )
+    assert not torch.allclose(draft(input_ids=IDS).logits, target.float()(input_ids=IDS).logits, atol=2e-2)
+
+
+def test_an_adapter_of_another_rank_or_model_is_refused(tmp_path: Path) -> None:
+    _adapter(tmp_path, rank=4)
+    with pytest.raises(ConfigError, match="rank"):
+        begun(deep_model(2), method="lora", adapter=str(tmp_path))
+    with pytest.raises(ConfigError, match="other weights"):
+        begun(deep_model(3), method="lora", rank=4, adapter=str(tmp_path))
+    with pytest.raises(ModelNotFound, match="no adapter"):
+        begun(deep_model(2), method="lora", adapter=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("other", [{"layers": 2}, {"init": "x"}, {"method": "full"}])
+def test_an_adapter_goes_with_the_whole_target_only(other: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="adapter goes on"):
+        recipe(**{"method": "lora", "adapter": "somewhere", **other})
