@@ -25,7 +25,7 @@ from .messages import check_text, to_chat
 from .pairs import Borrowed, context_length, local, model_name, remote
 from .streaming import arun, run
 
-_PLACE = frozenset({"target", "draft", "engine", "base_url", "api_key", "backend"})
+_PLACE = frozenset({"target", "draft", "engine", "base_url", "api_key", "allow_unprotected", "backend"})
 
 
 class ChatSSD(ChatFields):
@@ -236,5 +236,5 @@ class ChatSSD(ChatFields):
 
     def _take(self) -> Backend:
         if self.base_url is not None:
-            return remote(self.base_url, self.api_key)
+            return remote(self.base_url, self.api_key, allow_unprotected=self.allow_unprotected)
         return local(self.target, self.draft, self.engine)
