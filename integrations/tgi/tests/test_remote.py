@@ -211,7 +211,8 @@ def test_the_servers_retry_after_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(Overloaded, match="quota") as caught:
             model.invoke("hi")
         assert 1 <= caught.value.retry_after <= 10
-        assert caught.value.retry_after - 1 <= pauses[0] <= 10.25  # the second answer may ask for less
+        # The module's clock is the process's, which other threads use for their short naps.
+        assert caught.value.retry_after - 1 <= max(pauses) <= 10.25  # the second answer may ask for less
 
 
 @pytest.mark.parametrize(
