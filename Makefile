@@ -12,6 +12,7 @@ TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
+TGI_TEST := cd integrations/tgi && $(abspath $(BIN))/python -m pytest
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 export HF_HUB_OFFLINE ?= 1
 
@@ -29,14 +30,17 @@ setup: $(VENV)/.user ## fetch and convert the default pair (once)
 
 test: lint setup ## lint, types, walls, and every test that is neither slow nor needs a GPU
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(TGI_TEST)
 
-test-all: lint setup $(VENV)/.dev ## the same with slow tests, a second model family, and GPU tests where there is one
+test-all: lint setup $(VENV)/.clients ## the same with slow tests, a second model family, and GPU tests where there is one
 	$(BIN)/python tests/fetch_gemma.py
 	$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+	$(TGI_TEST) -m ""
 
-test-slow: setup $(VENV)/.dev ## only what test-all adds to test
+test-slow: setup $(VENV)/.clients ## only what test-all adds to test, with a fifth of the fuzzing
 	$(BIN)/python tests/fetch_gemma.py
 	$(BIN)/python -m pytest -m "slow or gpu" $(PYTEST_ARGS)
+	LANGCHAIN_SSD_FUZZ=2000 && export LANGCHAIN_SSD_FUZZ && $(TGI_TEST) -m slow
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import walls
 	$(BIN)/ruff check .
@@ -49,6 +53,7 @@ bench: $(VENV)/.dev setup ## side-by-side runs: a table, and JSON in benchmarks/
 
 clean: ## remove the environment and what tools left (never the model cache)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf integrations/*/.pytest_cache integrations/*/.hypothesis integrations/*/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.venv:
@@ -67,6 +72,10 @@ $(VENV)/.user: pyproject.toml | $(VENV)/.torch
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.user
-	$(PIP) -e '.[test,lint]'
+$(VENV)/.dev: $(VENV)/.user integrations/tgi/pyproject.toml
+	$(PIP) -e '.[test,lint]' -e 'integrations/tgi[test]'
+	@touch $@
+
+$(VENV)/.clients: $(VENV)/.dev
+	$(PIP) -e 'integrations/tgi[test,clients]'
 	@touch $@

@@ -23,6 +23,8 @@ NAMES = {
     "hold_back": "what hold-back costs benign streams, in tokens and milliseconds",
     "telemetry": "tokens per second with three risk handlers on",
     "tool_injection": "alarms of the pair over results of tools, clean and with an injected instruction",
+    "http_cost": "what HTTP costs per streamed token, in forwards (needs langchain-ssd-tgi)",
+    "load": "fifty clients, some of whom leave or read slowly (needs langchain-ssd-tgi)",
     "batching": "the same requests one at a time and together: speed, and whether the answers stay equal",
 }
 

@@ -8,14 +8,14 @@ thing to it.  Other distributions register a factory under the entry point group
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from .config import RefusalPolicy, Sampling, SSDConfig
 from .constraint import Constraint
-from .errors import BackendNotInstalled
+from .errors import BackendNotInstalled, InvalidRequest
 from .events import Event
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -62,12 +62,24 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a backend says of itself; ``info`` describes the loaded pair once it is known."""
+    """What a backend says of itself; ``info`` describes the loaded pair once it is known.
+
+    ``stalled`` is how many seconds it has made no progress although it has work, or given no sign of life.
+    """
 
     state: Literal["idle", "loading", "ready", "failed", "closed"]
     running: int = 0
     queued: int = 0
     info: dict[str, Any] = field(default_factory=dict)
+    stalled: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TextToken:
+    """One token of a text. The texts of all its tokens join to the whole; part of a character is empty."""
+
+    id: int
+    text: str
 
 
 class EventStream(ABC):
@@ -102,6 +114,14 @@ class Backend(ABC):
     def count_tokens(self, text: str) -> int:
         """Number of tokens of plain text by the target's own tokenizer."""
         return len(self.token_ids(text))
+
+    def tokenize(self, source: str | Sequence[ChatMessage]) -> list[TextToken]:
+        """Tokens of plain text, or of a conversation as the target's chat template writes it.
+
+        Raises:
+            InvalidRequest: the text cannot be tokenized, or this backend cannot say.
+        """
+        raise InvalidRequest("this backend cannot tell the texts of tokens; ask it for token_ids")
 
     @abstractmethod
     def warm_up(self) -> Health:

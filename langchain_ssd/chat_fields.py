@@ -28,7 +28,8 @@ from .telemetry.custom_events import with_custom_events
 
 KEY_VARIABLE = "LANGCHAIN_SSD_API_KEY"
 LOCKED_FIELDS = frozenset(
-    {"target", "draft", "base_url", "backend", "ssd", "ssd_profile", "refusal", "enforce", "lock_safety"}
+    {"target", "draft", "base_url", "allow_unprotected", "backend"}
+    | {"ssd", "ssd_profile", "refusal", "enforce", "lock_safety"}
 )
 """What ``lock_safety`` keeps from being copied over or made configurable."""
 
@@ -96,6 +97,8 @@ class ChatFields(BaseChatModel):
         default_factory=secret_from_env(KEY_VARIABLE, default=None), frozen=True
     )
     """The remote server's key; read from ``LANGCHAIN_SSD_API_KEY`` if not given."""
+    allow_unprotected: bool = Field(False, frozen=True)
+    """Also take a server at ``base_url`` that no SSD protects. Its answers say so in their metadata."""
     backend: Backend | None = Field(None, exclude=True, repr=False, frozen=True)
     """Used in place of a worker, and never closed by this model. For tests and backends of your own."""
 
@@ -233,6 +236,7 @@ class ChatFields(BaseChatModel):
             "include_thinking": self.include_thinking,
             "lock_safety": self.lock_safety,
             "base_url": self.base_url,
+            "allow_unprotected": self.allow_unprotected,
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:

@@ -27,7 +27,7 @@ from .pairs import Borrowed, context_length, local, model_name, remote
 from .streaming import arun, run
 from .tools import tool_use
 
-_PLACE = frozenset({"target", "draft", "engine", "base_url", "api_key", "backend"})
+_PLACE = frozenset({"target", "draft", "engine", "base_url", "api_key", "allow_unprotected", "backend"})
 
 
 class ChatSSD(ChatTools):
@@ -243,5 +243,5 @@ class ChatSSD(ChatTools):
 
     def _take(self) -> Backend:
         if self.base_url is not None:
-            return remote(self.base_url, self.api_key)
+            return remote(self.base_url, self.api_key, allow_unprotected=self.allow_unprotected)
         return local(self.target, self.draft, self.engine)

@@ -1,18 +1,22 @@
 """``langchain-ssd``: the command line. Commands live in ``commands/``, one file each.
 
+Other distributions add commands under the entry point group ``langchain_ssd.commands``: a function that
+typer can read.  It is loaded when its name is typed, or when all commands are listed.
+
 An error that this package raises on purpose is one line and exit code 2, never a traceback.
 """
 
 from __future__ import annotations
 
 import logging
+from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from .commands import calibrate, chat, demo, doctor, evaluate, report, schema, setup, train_draft, watch
-from .errors import SSDError
+from .errors import BackendNotInstalled, SSDError
 
 _EXAMPLES = """
 Examples:
@@ -31,8 +35,27 @@ Examples:
 """
 
 
-class _OneLineErrors(TyperGroup):
-    """Prints a typed error as one line that says what to do."""
+ENTRY_POINT_GROUP = "langchain_ssd.commands"
+_ELSEWHERE = {"serve": "langchain-ssd-tgi"}
+"""Commands of other distributions, so that a missing one can say what to install."""
+
+
+class _Commands(TyperGroup):
+    """Finds commands of other distributions, and prints a typed error as one line that says what to do."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        found = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
+        return [*super().list_commands(ctx), *sorted(found - self.commands.keys())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            for entry in entry_points(group=ENTRY_POINT_GROUP, name=cmd_name):
+                return _command(cmd_name, entry.load())
+            if cmd_name in _ELSEWHERE:
+                raise BackendNotInstalled(
+                    f"'{cmd_name}' comes with another package; run: pip install {_ELSEWHERE[cmd_name]}"
+                )
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -44,8 +67,15 @@ class _OneLineErrors(TyperGroup):
             raise typer.Exit(2) from None
 
 
+def _command(name: str, function: Any) -> Any:
+    """A function as a command of its own."""
+    alone = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False)
+    alone.command(name=name)(function)
+    return typer.main.get_command(alone)
+
+
 app = typer.Typer(
-    cls=_OneLineErrors,
+    cls=_Commands,
     help="Speculative Safety-Aware Decoding for LangChain: a small safe draft guards a big open model.",
     epilog=_EXAMPLES,
     rich_markup_mode="markdown",

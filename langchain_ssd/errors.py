@@ -43,7 +43,12 @@ from typing import Any, ClassVar
 
 
 class SSDError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of everything this package raises on purpose.
+
+    Attributes:
+        message: one line that says what to do.
+        retry_after: seconds that whoever is busy asks to wait before another attempt, if it said so.
+    """
 
     code: ClassVar[str] = "ssd_error"
     retryable: ClassVar[bool] = False
@@ -51,6 +56,7 @@ class SSDError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        self.retry_after: float | None = None
 
     def to_wire(self) -> dict[str, str]:
         """The error as it crosses a process or network border."""

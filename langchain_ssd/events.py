@@ -30,12 +30,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Queued(Event):
-    """The request was valid and waits for a place in the batch."""
+    """The request was valid and waits for a place in the batch; not ``protected``: nothing will watch it."""
 
     kind: ClassVar[str] = "queued"
     prompt_tokens: int = 0
     draft_prompt_tokens: int = 0
     prefill_tokens: int = 0
+    protected: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Refused(Event):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One response in numbers.
+    """One response in numbers. One that is not ``protected`` comes from a model that no SSD watched.
 
     ``scored`` counts the tokens that somebody had a choice about, and ``accepted`` and ``drafted`` only such
     tokens. ``declined``: the answer took the refusal in words that its grammar allows.
@@ -168,6 +169,7 @@ class Summary:
     time_to_first_token: float | None = None
     queue_seconds: float | None = None
     seconds: float | None = None
+    protected: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +186,15 @@ class Finished(Event):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Event):
-    """The response will not be completed; ``code`` names a class of :mod:`langchain_ssd.errors`."""
+    """The response will not be completed; ``code`` names a class of :mod:`langchain_ssd.errors`.
+
+    ``retry_after`` is how many seconds the backend asks to wait before another attempt, if it asks.
+    """
 
     kind: ClassVar[str] = "failed"
     code: str = "ssd_error"
     message: str = ""
+    retry_after: float | None = None
 
 
 KINDS: dict[str, type[Event]] = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from .backend import Backend, ChatRequest, EventStream, Health, load_backend
+from .backend import Backend, ChatMessage, ChatRequest, EventStream, Health, TextToken, load_backend
 from .config import EngineConfig, ModelSpec
 from .draft_folder import with_base
 from .errors import ModelNotFound
@@ -98,14 +98,14 @@ def local(target: Named, draft: Named, engine: EngineConfig) -> Backend:
     return shared_backend(target_spec(target), draft_spec(draft), engine)
 
 
-def remote(base_url: str, api_key: SecretStr | None) -> Backend:
+def remote(base_url: str, api_key: SecretStr | None, *, allow_unprotected: bool = False) -> Backend:
     """A backend for a remote server.
 
     Raises:
         BackendNotInstalled: the distribution that can talk to such servers is missing.
     """
     key = api_key.get_secret_value() if api_key else None
-    return load_backend("tgi", base_url=base_url, api_key=key)
+    return load_backend("tgi", base_url=base_url, api_key=key, allow_unprotected=allow_unprotected)
 
 
 def context_length(health: Health) -> int | None:
@@ -131,6 +131,10 @@ class Borrowed(Backend):
     def token_ids(self, text: str) -> list[int]:
         """Ask the lender's backend."""
         return self._lend().token_ids(text)
+
+    def tokenize(self, source: str | Sequence[ChatMessage]) -> list[TextToken]:
+        """Ask the lender's backend."""
+        return self._lend().tokenize(source)
 
     def warm_up(self) -> Health:
         """Warm the lender's backend up."""

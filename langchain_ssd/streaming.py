@@ -19,6 +19,7 @@ from .events import Event, Failed, Finished, Refused, Token, ToolCallPart
 
 _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 8.0
+_LONGEST_ASKED = 30.0  # seconds; a server that asks for more is not waited for any longer than this
 
 
 def run(backend: Backend, request: ChatRequest, max_retries: int) -> Generator[Event]:
@@ -85,7 +86,7 @@ class _Check:
         if self._finished is not None:
             raise ProtocolError("the backend sent an event after the end of a response")
         if isinstance(event, Failed):
-            raise from_wire(event.code, event.message)
+            raise _error_of(event)
         self.accepted = True
         if isinstance(event, Finished):
             self._finished = event
@@ -104,8 +105,18 @@ class _Check:
         return self._finished
 
 
+def _error_of(event: Failed) -> SSDError:
+    error = from_wire(event.code, event.message)
+    error.retry_after = event.retry_after
+    return error
+
+
 class _Attempts:
-    """Retries with jittered exponential backoff; one deadline covers them all."""
+    """Retries with jittered exponential backoff; one deadline covers them all.
+
+    What a busy server asks for comes first and the jitter on top, so that those who were told the same do
+    not come back at once.
+    """
 
     def __init__(self, request: ChatRequest, limit: int) -> None:
         self._request = request
@@ -124,7 +135,7 @@ class _Attempts:
             SSDError: the same error, if trying again would be wrong (something was accepted, so work
                 may have been done) or useless.
         """
-        delay = random.uniform(0, self._longest)
+        delay = min(error.retry_after or 0.0, _LONGEST_ASKED) + random.uniform(0, self._longest)
         if accepted or not error.retryable or self._left <= 0:
             raise error
         remaining = self._remaining()

@@ -17,6 +17,7 @@ from ..engine.rendering import Renderer
 from . import contexts
 from .answers import Answer, AnswerStore
 from .corpus import BenignPrompt, UnsafePrompt, with_openings, wrap
+from .drawing import foretell
 from .examples import Example, RefusalMaker, UnsafeRequest
 from .recipe import DraftRecipe
 from .teacher import TeacherStore, store_top_rows
@@ -130,11 +131,24 @@ class Workshop:
         return requests
 
     def material(
-        self, benign: Sequence[Example], unsafe: Sequence[UnsafeRequest], special: Sequence[Example] = ()
+        self,
+        benign: Sequence[Example],
+        unsafe: Sequence[UnsafeRequest],
+        special: Sequence[Example] = (),
+        run: DraftRecipe | None = None,
     ) -> Material:
-        """Everything a trainer needs; asks the target for its rows along the benign answers."""
+        """Everything a trainer needs; asks the target for its rows along the benign answers.
+
+        Args:
+            benign: sequences with answers.
+            unsafe: requests to refuse.
+            special: sequences that are drawn more often.
+            run: ask only for rows that a run of this recipe looks at; for all of them if omitted.
+        """
         store = TeacherStore(self.folder / "teacher")
-        wanted = [(e.ids, e.start) for e in (*benign, *special)]
+        material = Material(benign, unsafe, {}, self.maker(), special)
+        needed = material.calm if run is None else list(foretell(material, run))
+        wanted = [(e.ids, e.start) for e in needed]
         total, done = sum(len(ids) for ids, _ in wanted), 0
 
         def progress(tokens: int) -> None:
@@ -143,7 +157,7 @@ class Workshop:
             self.report("rows of the target", done / total)
 
         store_top_rows(self.teacher.model, wanted, store, budget=self.recipe.micro_tokens, progress=progress)
-        return Material(benign, unsafe, store.load(), self.maker(), special)
+        return replace(material, teacher=store.load())
 
     def maker(self) -> RefusalMaker:
         """What turns requests into examples."""

@@ -130,7 +130,9 @@ class Run:
         special += contexts.lengthened(told, self.recipe.passages, seed)
         special += contexts.chained(told, self.recipe.chained, seed)
         requests = workshop.unsafe(unsafe, told)
-        return workshop.material(workshop.benign(benign), requests, workshop.benign(special))
+        searching = self.recipe.layers is not None and not self.recipe.layer_ids  # it draws on its own
+        foretold = None if searching else self.recipe
+        return workshop.material(workshop.benign(benign), requests, workshop.benign(special), foretold)
 
     def _benign_prompts(self) -> list[BenignPrompt]:
         """The user's prompts; if there are too few, the target writes the rest."""

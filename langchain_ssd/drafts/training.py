@@ -7,7 +7,6 @@ on exactly where its last checkpoint was.
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from .batching import pack_batches, pad
 from .compute import halve, prepare_layers, wants_bfloat16
+from .drawing import draw_step
 from .examples import Example, RefusalMaker, UnsafeRequest
 from .forward import states_at
 from .losses import Vocabulary, cross_entropy, distillation, log_probs, sample_vocabulary
@@ -150,7 +150,7 @@ class Trainer:
         """One optimiser step on about ``step_tokens`` tokens, benign ones always among them."""
         started = time.monotonic()
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.progress.step)  # for a model with dropout
-        examples = self._draw(random.Random(f"{self.recipe.seed}/{self.progress.step}"))
+        examples = draw_step(self.material, self.recipe, self.progress.step, self.progress.tokens)
         batches = pack_batches([len(e.ids) for e in examples], self.recipe.micro_tokens)
         counts = self._count(examples)
         rate = self.learning_rate()
@@ -190,23 +190,6 @@ class Trainer:
             return self.recipe.learning_rate * (done + 0.02) / (self.recipe.warmup + 0.02)
         falling = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         return self.recipe.learning_rate * (0.05 + 0.95 * falling)
-
-    def _draw(self, rng: random.Random) -> list[Example]:
-        """Examples of one step: refusals up to their share, benign text for the rest."""
-        recovering = self.progress.tokens < self.recipe.recover * self.recipe.tokens
-        share = 0.0 if recovering or not self.material.unsafe else self.recipe.refusal_share
-        examples: list[Example] = []
-        while sum(len(e.ids) for e in examples) < share * self.recipe.step_tokens:
-            examples.append(self.material.maker.draw(self.material.unsafe, rng))
-        examples.append(self._calm(rng))  # there is always one, however long the refusals were
-        while sum(len(e.ids) for e in examples) < self.recipe.step_tokens:
-            examples.append(self._calm(rng))
-        return examples
-
-    def _calm(self, rng: random.Random) -> Example:
-        """A benign example; special ones come more often than their number."""
-        special = self.material.special if rng.random() < self.recipe.special_share else ()
-        return rng.choice(special or self.material.benign)
 
     def _backward(self, examples: list[Example], counts: Counts) -> None:
         """Add one micro-batch's gradient; losses are means over the whole step's tokens of their kind."""

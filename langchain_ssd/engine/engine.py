@@ -5,11 +5,13 @@ Nothing here reads a clock, prints or logs: ``now`` comes from the caller, and e
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Many
+from functools import partial
 from typing import Any
 
 import torch
 
-from ..backend import ChatRequest
+from ..backend import ChatMessage, ChatRequest, TextToken
 from ..config import EngineConfig
 from ..events import Event, Queued
 from .grammar_library import Grammars
@@ -20,6 +22,7 @@ from .requests import open_sequence
 from .scheduler import Scheduler
 from .sequence import Sequence
 from .speculation import Speculation, Workspace
+from .text import TokenDecoder
 
 
 class Engine:
@@ -129,6 +132,21 @@ class Engine:
     def token_ids(self, text: str) -> list[int]:
         """Ids of plain text by the target's tokenizer."""
         return self._pair.target.renderer.encode(text)
+
+    def tokenize(self, source: str | Many[ChatMessage]) -> list[TextToken]:
+        """Tokens of plain text, or of a conversation in the target's template; control tokens are shown.
+
+        Raises:
+            InvalidRequest: the text would become a control token.
+            TemplateError: the template refuses the conversation.
+        """
+        renderer = self._pair.target.renderer
+        ids = renderer.encode(source) if isinstance(source, str) else renderer.render(source)
+        decoder = TokenDecoder(partial(renderer.tokenizer.decode, skip_special_tokens=False))
+        texts = [decoder.push(token) for token in ids]
+        if texts:
+            texts[-1] += decoder.flush()
+        return [TextToken(token, text) for token, text in zip(ids, texts, strict=True)]
 
     def info(self) -> dict[str, Any]:
         """A JSON-able description of the pair."""

@@ -33,8 +33,10 @@ class Summary(TypedDict):
 
 
 def summary_of(message: BaseMessage) -> Summary | None:
-    """The numbers of a response, or ``None`` if it does not come from SSD or they make no sense."""
+    """The numbers of a response, or ``None`` if no SSD protected it or they make no sense."""
     ssd = _ssd(message)
+    if ssd.get("protected") is False:  # of a server that has no SSD
+        return None
     try:
         summary = Summary(
             emitted=int(ssd["emitted"]),

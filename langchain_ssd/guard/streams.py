@@ -45,10 +45,10 @@ class StreamGuard:
 
         Raises:
             RequestRefused: here the refusal begins, and the policy is to raise.
-            UnprotectedAnswer: the chunk has words and no sign of SSD.
+            UnprotectedAnswer: the chunk has words and no sign of SSD, or says that there is none.
         """
         metadata = chunk.response_metadata
-        if self.policy.require_ssd and chunk.text and not any(sign in metadata for sign in _SIGNS):
+        if self.policy.require_ssd and (_denied(metadata) or (chunk.text and not _signed(metadata))):
             raise unprotected()
         self.protected |= summary_of(chunk) is not None
         reason = None if self._refused else _refused_for(chunk)
@@ -77,6 +77,16 @@ class StreamGuard:
             return chunk
         words = (_PARAGRAPH if self._spoken else "") + str(self.policy.replacement)
         return chunk.model_copy(update={"content": words, **_NOTHING})
+
+
+def _signed(metadata: Mapping[str, Any]) -> bool:
+    return any(sign in metadata for sign in _SIGNS)
+
+
+def _denied(metadata: Mapping[str, Any]) -> bool:
+    """Whether the answer says of itself, in its first event or its numbers, that no SSD watches it."""
+    told = [*(metadata.get("ssd_events") or ()), metadata.get("ssd")]
+    return any(isinstance(one, Mapping) and one.get("protected") is False for one in told)
 
 
 def _refused_for(chunk: AIMessageChunk) -> str | None:

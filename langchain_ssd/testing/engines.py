@@ -30,11 +30,11 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ..backend import ChatRequest
+from ..backend import ChatMessage, ChatRequest, TextToken
 from ..config import EngineConfig, ModelSpec
 from ..engine.scheduler import Scheduler
 from ..errors import InvalidRequest, ModelNotFound, NonFiniteLogits
@@ -156,6 +156,11 @@ class ScriptedEngine:
     def token_ids(self, text: str) -> list[int]:
         """The bytes of the text."""
         return list(text.encode("utf-8"))
+
+    def tokenize(self, source: str | Sequence[ChatMessage]) -> list[TextToken]:
+        """One token a character; a conversation is its messages, one a line."""
+        text = source if isinstance(source, str) else "\n".join(f"{m.role}: {m.content}" for m in source)
+        return [TextToken(ord(character), character) for character in text]
 
     def info(self) -> dict[str, Any]:
         """The names of the two models."""

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..backend import Backend, ChatRequest, EventStream, Health
+from ..backend import Backend, ChatMessage, ChatRequest, EventStream, Health, TextToken
 from ..errors import Cancelled, SSDError
 from ..events import (
     CallState,
@@ -211,7 +211,7 @@ class ScriptedBackend(Backend):
 
     def _script(self, request: ChatRequest, reply: str | Script | SSDError) -> Script:
         if isinstance(reply, SSDError):
-            return [Failed(reply.code, reply.message)]
+            return [Failed(reply.code, reply.message, reply.retry_after)]
         prompt = sum(self.count_tokens(message.content) for message in request.messages)
         prefill = self.count_tokens(request.prefill)
         return [
@@ -225,6 +225,11 @@ class ScriptedBackend(Backend):
     def token_ids(self, text: str) -> list[int]:
         """One id a word: its length."""
         return [len(word) for word in split(text)]
+
+    def tokenize(self, source: str | Sequence[ChatMessage]) -> list[TextToken]:
+        """Words, with the ids of :meth:`token_ids`; a conversation is its messages, one a line."""
+        text = source if isinstance(source, str) else "\n".join(f"{m.role}: {m.content}" for m in source)
+        return [TextToken(len(word), word) for word in split(text)]
 
     def warm_up(self) -> Health:
         """There is nothing to load."""

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from ..backend import TextToken
 from ..errors import SSDError, StartupTimeout, from_wire
 
 Progress = Callable[[str, float], None]
-# (stage, fraction) of the loading, the pair's description, token ids, or what went wrong.
-Reply = SimpleQueue[tuple[str, float] | dict[str, Any] | list[int] | SSDError]
-Answer = TypeVar("Answer", dict[str, Any], list[int])
+# (stage, fraction) of the loading, the pair's description, tokens, or what went wrong.
+Reply = SimpleQueue[tuple[str, float] | dict[str, Any] | list[int] | list[TextToken] | SSDError]
+Answer = TypeVar("Answer", dict[str, Any], list[Any])
 
 _SLICE = 1.0  # seconds; waits are cut into slices, or Ctrl-C could not interrupt them on every platform
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from ..backend import Backend, ChatRequest, Health
+from ..backend import Backend, ChatMessage, ChatRequest, Health, TextToken
 from ..config import EngineConfig, ModelSpec
 from ..errors import (
     Cancelled,
@@ -34,7 +35,7 @@ from .child import worker_command
 from .protocol import Frame, FrameTooLarge
 from .stream import Mailbox, MailboxStream
 from .supervisor import Supervisor
-from .wire import encode_submit, events_from_wire, hello, request_body
+from .wire import encode_submit, events_from_wire, hello, request_body, tokens_call, tokens_from_wire
 
 DEFAULT_ENGINE = "langchain_ssd.engine.loading:build_engine"
 _BACKOFF_START, _BACKOFF_LIMIT = 0.5, 30.0
@@ -104,7 +105,11 @@ class LocalBackend(Backend):
             ConfigError: the pair cannot work.
             WorkerError: the worker failed.
         """
-        return self._call(list, text)
+        return self._call(list, {"type": "token_ids", "text": text})
+
+    def tokenize(self, source: str | Sequence[ChatMessage]) -> list[TextToken]:
+        """Tokens of text, or of a conversation in the target's template; fails like :meth:`token_ids`."""
+        return self._call(list, tokens_call(source))
 
     def warm_up(self, on_progress: Progress | None = None) -> Health:
         """Start the worker if needed and wait until the pair is loaded.
@@ -131,7 +136,8 @@ class LocalBackend(Backend):
                 return Health("failed", info={"error": self._error.to_wire() if self._error else {}})
             if supervisor.info is None:
                 return Health("loading", queued=len(self._mailboxes), info=dict(self._progress))
-            return Health("ready", supervisor.running, supervisor.queued, dict(supervisor.info))
+            counts = supervisor.running, supervisor.queued
+            return Health("ready", *counts, dict(supervisor.info), supervisor.stalled)
 
     def close(self) -> None:
         """End the worker and wait until it is gone; requests in flight fail as cancelled. Idempotent."""
@@ -181,17 +187,17 @@ class LocalBackend(Backend):
             self._last_id += 1
             return self._last_id
 
-    def _call(self, wanted: type[Answer], text: str | None, on_progress: Progress | None = None) -> Answer:
-        """Wait for the pair's description or, where there is ``text``, for its token ids."""
+    def _call(self, wanted: type[Answer], frame: Frame | None, on_progress: Progress | None = None) -> Answer:
+        """Wait for the pair's description or, where there is a ``frame``, for its answer."""
         number, reply = self._next_id(), Reply()
         with self._lock:
             supervisor = self._started()
-            if supervisor.info is not None and text is None:
+            if supervisor.info is not None and frame is None:
                 reply.put(supervisor.info)
             self._replies[number] = reply
         try:
-            if text is not None:
-                supervisor.send({"type": "token_ids", "id": number, "text": text})
+            if frame is not None:
+                supervisor.send({**frame, "id": number})
             return wait_for(wanted, reply, self._config.start_timeout + _BACKOFF_LIMIT, on_progress)
         except FrameTooLarge:
             raise InvalidRequest("the text is too large to be tokenized at once; send less") from None
@@ -271,13 +277,11 @@ class LocalBackend(Backend):
             self._deliver(number, frame["events"])
             return
         reply = self._replies.get(number)
-        if frame["type"] == "token_ids":
-            if not all(type(token) is int for token in frame["ids"]):
-                raise ProtocolError("token ids are not integers; the channel is closed")
+        answer = tokens_from_wire(frame)
+        if answer is not None:
             self._crashes = 0
         if reply is not None:
-            answer = frame["ids"] if "ids" in frame else from_wire(frame["code"], frame["message"])
-            reply.put(answer)
+            reply.put(from_wire(frame["code"], frame["message"]) if answer is None else answer)
 
     def _deliver(self, number: int, wires: list[Any]) -> None:
         events = events_from_wire(wires)

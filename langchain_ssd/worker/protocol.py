@@ -11,13 +11,14 @@ hello           to child  first frame: the two models, the engine's settings, th
 submit          to child  a request, with the seconds since its caller submitted it
 cancel          to child  nobody waits for this request any more
 token_ids       both      tokenize plain text / the ids
+tokens          both      tokenize plain text, or a conversation if there is one / the ids and their texts
 close           to child  finish politely
 progress        to parent loading goes on: stage and fraction
 ready           to parent the pair is loaded: the engine's description of it
 failed          to parent last frame: the pair cannot be loaded, or the engine broke down
 beat            to parent sign of life, with counters
 events          to parent what one step did for one request
-call_failed     to parent a token_ids call failed
+call_failed     to parent a call for token_ids or tokens failed
 =============== ========= ======================================================================
 
 Text travels as ASCII with JSON escapes, so lone surrogates survive (two lone halves side by side become
@@ -46,6 +47,7 @@ TO_WORKER: Kinds = {
     "submit": {"id": int, "age": float, "request": dict},
     "cancel": {"id": int},
     "token_ids": {"id": int, "text": str},
+    "tokens": {"id": int, "text": str, "messages": list},
     "close": {},
 }
 TO_PARENT: Kinds = {
@@ -55,6 +57,7 @@ TO_PARENT: Kinds = {
     "beat": {"steps": int, "busy": bool, "running": int, "queued": int},
     "events": {"id": int, "events": list},
     "token_ids": {"id": int, "ids": list},
+    "tokens": {"id": int, "ids": list, "texts": list},
     "call_failed": {"id": int, "code": str, "message": str},
 }
 

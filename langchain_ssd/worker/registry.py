@@ -7,8 +7,9 @@ import json
 import os
 import threading
 from collections import deque
+from collections.abc import Sequence
 
-from ..backend import Backend, ChatRequest, Health
+from ..backend import Backend, ChatMessage, ChatRequest, Health, TextToken
 from ..config import EngineConfig, ModelSpec
 from ..errors import WorkerError
 from .calls import Progress
@@ -59,6 +60,11 @@ class SharedBackend(Backend):
         """See :meth:`LocalBackend.token_ids`."""
         self._check()
         return self._local.token_ids(text)
+
+    def tokenize(self, source: str | Sequence[ChatMessage]) -> list[TextToken]:
+        """See :meth:`LocalBackend.tokenize`."""
+        self._check()
+        return self._local.tokenize(source)
 
     def warm_up(self, on_progress: Progress | None = None) -> Health:
         """See :meth:`LocalBackend.warm_up`."""

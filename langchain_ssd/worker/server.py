@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from ..backend import ChatRequest
+from ..backend import ChatMessage, ChatRequest, TextToken
 from ..errors import GenerationFailed, InvalidRequest, ProtocolError, SSDError
 from ..events import Event, Failed, Queued
 from .protocol import Frame, FrameWriter
 from .timing import Stopwatch
-from .wire import events_frame, is_terminal, request_from_wire
+from .wire import events_frame, is_terminal, messages_from_wire, request_from_wire, tokens_frame
 
 EXIT_DONE, EXIT_ENGINE = 0, 3
 
@@ -48,6 +49,9 @@ class Engine(Protocol):
 
     def token_ids(self, text: str) -> list[int]:
         """Tokenize plain text."""
+
+    def tokenize(self, source: str | Sequence[ChatMessage]) -> list[TextToken]:
+        """Tokenize plain text or a conversation, with the text of each token."""
 
     def info(self) -> dict[str, Any]:
         """Describe the pair."""
@@ -106,7 +110,9 @@ class Server:
                 self._watch.forget(str(frame["id"]))
                 self._engine.cancel(str(frame["id"]))
             case "token_ids":
-                self._token_ids(frame["id"], frame["text"])
+                self._answer(frame["id"], self._token_ids, frame)
+            case "tokens":
+                self._answer(frame["id"], self._tokens, frame)
             case "close":
                 self._closing = True
             case _:
@@ -127,9 +133,16 @@ class Server:
             self._engine.cancel(str(number))
         self._writer.send(events_frame(number, [event]))
 
-    def _token_ids(self, number: int, text: str) -> None:
+    def _token_ids(self, frame: Frame) -> Frame:
+        return {"type": "token_ids", "id": frame["id"], "ids": self._engine.token_ids(frame["text"])}
+
+    def _tokens(self, frame: Frame) -> Frame:
+        source = messages_from_wire(frame["messages"]) or frame["text"]
+        return tokens_frame(frame["id"], self._engine.tokenize(source))
+
+    def _answer(self, number: int, answer: Callable[[Frame], Frame], call: Frame) -> None:
         try:
-            frame = {"type": "token_ids", "id": number, "ids": self._engine.token_ids(text)}
+            frame = answer(call)
         except SSDError as error:
             frame = {"type": "call_failed", "id": number, **error.to_wire()}
         except Exception as error:

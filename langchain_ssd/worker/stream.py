@@ -25,7 +25,7 @@ _SLICE = 1.0  # waits are cut into slices, or Ctrl-C could not interrupt them on
 
 def failed(error: SSDError) -> Failed:
     """The event that ends a stream with an error."""
-    return Failed(code=error.code, message=error.message)
+    return Failed(code=error.code, message=error.message, retry_after=error.retry_after)
 
 
 def ended_stream(error: SSDError) -> MailboxStream:

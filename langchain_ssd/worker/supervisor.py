@@ -60,6 +60,7 @@ class Supervisor:
         self._outbox: SimpleQueue[Callable[[], bytes] | bytes | None] = SimpleQueue()
         self._signals: SimpleQueue[str | ProtocolError] = SimpleQueue()
         self._process: Process | None = None
+        self._watchdog: Watchdog | None = None
         self._last_words: SSDError | None = None
         self._thread = threading.Thread(target=self._supervise, name="langchain-ssd-worker", daemon=True)
         self.info: dict[str, Any] | None = None
@@ -102,6 +103,11 @@ class Supervisor:
         """The worker's process id, once it has one."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def stalled(self) -> float:
+        """Seconds without a sign of life, or without a step while there is work."""
+        return 0.0 if self._watchdog is None else self._watchdog.stalled(time.monotonic())
+
     # --- the supervisor's thread ---
 
     def _supervise(self) -> None:
@@ -121,7 +127,7 @@ class Supervisor:
             return _closed()
         with lifecycle.fork_gate():
             process = self._process = spawn(self._command)
-        watchdog = Watchdog(self._config, time.monotonic())
+        watchdog = self._watchdog = Watchdog(self._config, time.monotonic())
         reader = threading.Thread(target=self._read, args=(process, watchdog), daemon=True)
         writer = threading.Thread(target=self._write, args=(process,), daemon=True)
         reader.start()

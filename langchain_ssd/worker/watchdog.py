@@ -45,6 +45,12 @@ class Watchdog:
             self._progressed = now
         self._steps, self._busy = steps, busy
 
+    def stalled(self, now: float) -> float:
+        """Seconds without a sign of life, or without a step while there is work."""
+        if not self._ready:
+            return 0.0
+        return max(now - self._heard, now - self._progressed if self._busy else 0.0)
+
     def check(self, now: float) -> WorkerError | None:
         """Why the worker is lost, if it is. Call it every :attr:`interval` seconds."""
         self._forgive_own_sleep(now)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any, get_args
 
-from ..backend import ChatMessage, ChatRequest, Role
+from ..backend import ChatMessage, ChatRequest, Role, TextToken
 from ..config import EngineConfig, ModelSpec, RefusalPolicy, Sampling, Settings, SSDConfig
 from ..constraint import Constraint, ConstraintKind
 from ..errors import ConfigError, InvalidRequest, ProtocolError
@@ -70,10 +70,27 @@ def request_to_wire(request: ChatRequest) -> Frame:
     wire = {name: getattr(request, name) for name in _REQUEST_FIELDS}
     constraint = request.constraint
     wire["constraint"] = constraint and {name: getattr(constraint, name) for name in _CONSTRAINT_FIELDS}
-    wire["messages"] = [{name: getattr(m, name) for name in _MESSAGE_FIELDS} for m in request.messages]
+    wire["messages"] = messages_to_wire(request.messages)
     for name in _SETTINGS:
         wire[name] = wire[name].model_dump(mode="json")
     return wire
+
+
+def messages_to_wire(messages: Sequence[ChatMessage]) -> list[Frame]:
+    """A conversation as JSON objects."""
+    return [{name: getattr(message, name) for name in _MESSAGE_FIELDS} for message in messages]
+
+
+def messages_from_wire(wire: Any) -> tuple[ChatMessage, ...]:
+    """Rebuild a conversation from :func:`messages_to_wire`.
+
+    Raises:
+        ProtocolError: the objects are no messages.
+    """
+    try:
+        return tuple(_message_from_wire(message) for message in _objects(wire))
+    except (KeyError, TypeError, ValueError):
+        raise ProtocolError("a frame holds something that is no message") from None
 
 
 def request_from_wire(wire: Frame) -> ChatRequest:
@@ -84,7 +101,7 @@ def request_from_wire(wire: Frame) -> ChatRequest:
     """
     try:
         values: dict[str, Any] = {name: model.model_validate(wire[name]) for name, model in _SETTINGS.items()}
-        values["messages"] = tuple(_message_from_wire(message) for message in _objects(wire["messages"]))
+        values["messages"] = messages_from_wire(wire["messages"])
         values["tools"] = _objects(wire["tools"])
         values["tool_choice"] = _checked(wire["tool_choice"], str)
         values["parallel_tool_calls"] = _checked(wire["parallel_tool_calls"], bool)
@@ -94,7 +111,7 @@ def request_from_wire(wire: Frame) -> ChatRequest:
         values["timeout"] = None if wire["timeout"] is None else float(_checked(wire["timeout"], float))
         if wire.keys() != values.keys():
             raise KeyError("unknown field")
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ProtocolError):
         raise ProtocolError("a submit frame does not describe a request") from None
     return ChatRequest(**values)
 
@@ -150,6 +167,39 @@ def _checked(value: Any, wanted: type) -> Any:
 
 def _objects(value: Any) -> tuple[dict[str, Any], ...]:
     return tuple(_checked(item, dict) for item in _checked(value, list))
+
+
+# --- tokens -------------------------------------------------------------------------------------------
+
+
+def tokens_call(source: str | Sequence[ChatMessage]) -> Frame:
+    """A tokens frame to the worker, without its number."""
+    text, messages = (source, ()) if isinstance(source, str) else ("", source)
+    return {"type": "tokens", "text": text, "messages": messages_to_wire(messages)}
+
+
+def tokens_frame(request_id: int, tokens: Sequence[TextToken]) -> Frame:
+    """Tokens and their texts, as one frame."""
+    ids, texts = [token.id for token in tokens], [token.text for token in tokens]
+    return {"type": "tokens", "id": request_id, "ids": ids, "texts": texts}
+
+
+def tokens_from_wire(frame: Frame) -> list[int] | list[TextToken] | None:
+    """The ids of a token_ids frame, the tokens of a tokens frame; ``None`` for any other.
+
+    Raises:
+        ProtocolError: ids are no integers, or texts are no texts.
+    """
+    if "ids" not in frame:
+        return None
+    ids, texts = frame["ids"], frame.get("texts")
+    if not all(type(token) is int for token in ids):
+        raise ProtocolError("token ids are not integers; the channel is closed")
+    if texts is None:
+        return list(ids)
+    if len(texts) != len(ids) or not all(isinstance(text, str) for text in texts):
+        raise ProtocolError("the texts of tokens are no texts; the channel is closed")
+    return [TextToken(token, text) for token, text in zip(ids, texts, strict=True)]
 
 
 # --- events -------------------------------------------------------------------------------------------

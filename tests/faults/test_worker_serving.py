@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from langchain_ssd.backend import ChatMessage, TextToken
 from langchain_ssd.config import Sampling
 from langchain_ssd.errors import InvalidRequest
 from langchain_ssd.events import Finished, Queued, Refused, Token
@@ -60,6 +61,13 @@ def test_text_is_tokenized_by_the_worker(backend):
     with pytest.raises(InvalidRequest):
         backend.token_ids("\ud800")
     assert backend.token_ids("still there") != []
+
+
+def test_tokens_come_with_their_texts(backend):
+    assert backend.tokenize("hé") == [TextToken(104, "h"), TextToken(233, "é")]
+    said = backend.tokenize([ChatMessage("user", "hi")])
+    assert "".join(token.text for token in said) == "user: hi"
+    assert backend.tokenize("") == []
 
 
 def test_strange_text_reaches_the_engine_and_comes_back(backend):

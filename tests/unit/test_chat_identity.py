@@ -34,6 +34,7 @@ CHANGES = [
     {"logit_bias": {1: 1.0}},
     {"include_thinking": True},
     {"base_url": "http://localhost"},
+    {"allow_unprotected": True},
 ]
 FULL = {
     "target": ModelSpec(name="org/big", token=SECRET, quantization={"quant_method": "x"}),

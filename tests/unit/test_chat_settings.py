@@ -217,7 +217,8 @@ def test_configurable_fields_reach_the_request():
         chain.invoke("hi", {"configurable": {"heat": 0.7}}, enforce=False)
 
 
-def test_a_remote_server_needs_its_distribution():
+def test_a_remote_server_needs_its_distribution(monkeypatch):
+    monkeypatch.setattr("langchain_ssd.backend.entry_points", lambda **_: [])
     model = ChatSSD(base_url="http://localhost:1", api_key="key")
     with pytest.raises(BackendNotInstalled, match="pip install langchain-ssd-tgi") as caught:
         model.invoke("hi")

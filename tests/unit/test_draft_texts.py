@@ -13,7 +13,7 @@ from langchain_ssd.evaluation.refusals import judge
 
 # How many rows a file has at least, the keys of each row, and the most words of one text.
 FILES: dict[str, tuple[int, set[str], int]] = {
-    "contrast": (680, {"topic", "benign", "unsafe"}, 30),
+    "contrast": (680, {"topic", "benign", "unsafe"}, 50),
     "unsafe_requests": (640, {"category", "prompt"}, 50),
     "wrappers": (60, {"name", "kind", "text"}, 200),
     "openings": (60, {"text"}, 12),

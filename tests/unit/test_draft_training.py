@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from langchain_ssd.drafts.drawing import draw_step, foretell
 from langchain_ssd.drafts.examples import Example
+from langchain_ssd.drafts.teacher import TopRows, sequence_key
 from langchain_ssd.drafts.training import Progress, Trainer
 
 from .draft_helpers import MATERIAL, TARGET, finished, trainer
 
 
 def drawn(one: Trainer, steps: int) -> list[list[Example]]:
-    return [one._draw(random.Random(n)) for n in range(steps)]
+    return [draw_step(one.material, one.recipe, n, 0) for n in range(steps)]
 
 
 def tokens(examples: list[Example], refusal: bool) -> int:
@@ -67,6 +68,21 @@ def test_a_step_depends_on_the_seed_and_its_number_alone() -> None:
     a, b, c = ([p for p in t.model.parameters() if p.requires_grad] for t in (one, two, other))
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     assert not all(torch.equal(x, y) for x, y in zip(a, c, strict=True))
+
+
+def test_a_run_looks_at_the_rows_that_were_foretold_and_no_others() -> None:
+    looked: set[str] = set()
+
+    class Rows(dict[str, TopRows]):
+        def __getitem__(self, key: str) -> TopRows:
+            looked.add(key)
+            return super().__getitem__(key)
+
+    one = trainer(refusal_share=0.4, learn=replace(MATERIAL, teacher=Rows(MATERIAL.teacher)))
+    foretold = list(foretell(one.material, one.recipe))
+    list(one.run())
+    assert looked == {sequence_key(e.ids, e.start) for e in foretold}
+    assert 0 < len(foretold) == len(looked) < len(one.material.calm)
 
 
 def test_a_run_ends_with_the_recipes_tokens() -> None:

@@ -46,6 +46,11 @@ def test_numbers_that_make_no_sense_are_no_numbers(spoilt: dict[str, Any]) -> No
     assert summary_of(message(ssd={**ssd()["ssd"], **spoilt} if spoilt else {})) is None
 
 
+def test_numbers_of_what_says_that_nothing_protected_it_count_for_nothing() -> None:
+    assert summary_of(message(ssd={**ssd()["ssd"], "protected": True})) is not None
+    assert summary_of(message(ssd={**ssd()["ssd"], "protected": False})) is None
+
+
 def test_calls_are_rated_one_by_one_and_what_is_unknown_is_risky() -> None:
     calls = [call("a", 1), call("b", 2), call("c", 3)]
     rated = [{"id": "call-1", "mode": "utility", "match_ratio": 0.9}, {"id": "call-2", "mode": "safety"}]

@@ -122,6 +122,38 @@ def test_pauses_are_jittered_and_grow_to_a_limit(pauses, monkeypatch):
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
 
 
+def busy(seconds):
+    error = Overloaded("come back later")
+    error.retry_after = seconds
+    return error
+
+
+def test_whoever_is_busy_is_given_the_time_it_asks_for_and_jitter_on_top(drain, pauses):
+    backend = ScriptedBackend(busy(5), busy(0), "hello")
+    assert drain(backend, max_retries=2)[1].text == "hello"
+    assert 5 <= pauses[0] <= 5.25
+    assert 0 <= sum(pauses[1:]) <= 0.5
+
+
+def test_the_same_demand_brings_nobody_back_at_the_same_instant(pauses):
+    for _ in range(20):
+        list(streaming.run(ScriptedBackend(busy(3), "hello"), HELLO, 1))
+    assert len(set(pauses)) > 1
+    assert all(3 <= pause <= 3.25 for pause in pauses)
+
+
+def test_nobody_can_ask_for_an_endless_pause(drain, pauses):
+    drain(ScriptedBackend(busy(1e9), "hello"), max_retries=1)
+    assert 30 <= pauses[0] <= 30.25
+
+
+def test_a_pause_beyond_the_deadline_is_not_begun(drain, pauses):
+    query = ChatRequest(messages=HELLO.messages, timeout=4)
+    with pytest.raises(Overloaded, match="come back later") as caught:
+        drain(ScriptedBackend(busy(5), "hello"), query, max_retries=5)
+    assert (pauses, caught.value.retry_after) == ([], 5)
+
+
 @pytest.mark.parametrize("error", [FULL, WorkerDied("it died"), QueueTimeout("too late")])
 @pytest.mark.parametrize("after", ["", "some text"])
 def test_what_was_accepted_is_never_repeated(drain, pauses, error, after):

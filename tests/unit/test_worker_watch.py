@@ -111,3 +111,21 @@ def test_the_summary_gets_its_times():
     assert b.summary.time_to_first_token is None
     assert "a" not in watch
     assert "b" in watch
+
+
+def test_a_stall_is_silence_or_work_without_a_step():
+    dog = Watchdog(CONFIG, 0.0)
+    assert dog.stalled(90.0) == 0.0  # it loads
+    dog.ready(90.0)
+    dog.heard(95.0)
+    assert dog.stalled(96.0) == 1.0
+    for second in range(96, 100):  # it beats, is busy and does not move
+        dog.heard(second)
+        dog.beat(7, True, second)
+    assert dog.stalled(101.0) == 5.0
+    dog.heard(101.0)
+    dog.beat(8, True, 101.0)
+    assert dog.stalled(101.5) == 0.5
+    dog.beat(8, False, 102.0)
+    dog.heard(110.0)
+    assert dog.stalled(110.0) == 0.0  # idle

@@ -26,6 +26,7 @@ class FakeSupervisor:
         self.delay, self.listener = delay, listener
         self.info: dict[str, Any] | None = None
         self.running = self.queued = 0
+        self.stalled = 0.0
         self.pid = len(self.made) + 1
         self.sent: list[Any] = []
         self.made.append(self)

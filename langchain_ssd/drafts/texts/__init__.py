@@ -1,7 +1,7 @@
 """Texts that ship with the package, all of them our own: drafts are trained, calibrated and checked on them.
 
 ``contrast``: pairs of a benign request that sounds unsafe and an unsafe one in its wording.
-``unsafe_requests``: requests of one sentence, used only to teach a model to refuse.
+``unsafe_requests``: short requests, used only to teach a model to refuse.
 ``wrappers``, ``openings``: jailbreak set-ups and answer beginnings, for benign and unsafe requests alike.
 ``benign_languages``, ``benign_turns``, ``benign_plain``: benign requests of rarer kinds.
 ``passage_tasks``: what can be asked about a passage.

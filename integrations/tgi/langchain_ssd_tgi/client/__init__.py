@@ -1,0 +1,1 @@
+"""The client: the backend behind ``ChatSSD(base_url=...)``."""

@@ -1,0 +1,200 @@
+"""Checked bodies → the engine's requests: what was asked for, and the server's settings under it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from langchain_ssd.backend import ChatMessage, ChatRequest
+from langchain_ssd.config import Sampling
+from langchain_ssd.constraint import Constraint
+from langchain_ssd.messages import check_text
+
+from ..protocol import SSDExtension
+from .bodies import Ask, GenerateBody
+from .messages import conversation, question
+from .openai_bodies import ChatBody, CompletionBody, OpenAIBody
+from .problems import Problem, invalid
+from .safety import check_bias, safety_of
+from .settings import ServerConfig
+
+_ALIASES = frozenset({"", "tgi", "dummy"})  # what clients of text-generation-inference send
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, and what its answer is to hold.
+
+    Attributes:
+        request: for the backend.
+        telemetry: put the events into the answer.
+        new_tokens: the length that the client named; ``None`` where it left that to the server.
+    """
+
+    request: ChatRequest
+    telemetry: bool
+    new_tokens: int | None = None
+
+
+def ask_generate(config: ServerConfig, body: GenerateBody, header: bool) -> Asked:
+    """``/generate`` and its streams.
+
+    Raises:
+        Problem: the request cannot be served as it is.
+        SSDError: likewise.
+    """
+    settings = body.settings
+    grammar = _built(settings.grammar, "grammar")
+    request = _request(
+        config,
+        extension(body.ssd, header),
+        messages=question(body.inputs),
+        sampling=_checked(config, settings.sampling(config.default_new_tokens)),
+        constraint=grammar,
+    )
+    return _asked(config, request, extension(body.ssd, header), settings.max_new_tokens)
+
+
+def ask_completion(config: ServerConfig, body: CompletionBody, header: bool) -> Asked:
+    """``/v1/completions``.
+
+    Raises:
+        Problem: the request cannot be served as it is.
+        SSDError: likewise.
+    """
+    check_model(config, body)
+    check_bias(config, bool(body.logit_bias))
+    max_tokens = body.max_tokens or config.default_new_tokens
+    sampling = body.sampling(max_tokens, logprobs=body.logprobs is not None)
+    ext = extension(body.ssd, header)
+    request = _request(config, ext, messages=question(prompt_of(body)), sampling=_checked(config, sampling))
+    return _asked(config, request, ext, body.max_tokens)
+
+
+def ask_chat(config: ServerConfig, body: ChatBody, header: bool) -> Asked:
+    """``/v1/chat/completions``.
+
+    Raises:
+        Problem: the request cannot be served as it is.
+        SSDError: likewise.
+    """
+    check_model(config, body)
+    check_bias(config, bool(body.logit_bias))
+    messages, prefill = conversation(body.messages)
+    wanted = body.max_completion_tokens or body.max_tokens
+    ext = extension(body.ssd, header)
+    request = _request(
+        config,
+        ext,
+        messages=messages,
+        prefill=prefill,
+        sampling=_checked(config, body.sampling(wanted, logprobs=bool(body.logprobs))),
+        constraint=_built(body.response_format, "response_format"),
+        tools=tuple(tool.plain() for tool in body.tools or ()),
+        tool_choice=body.choice,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+    )
+    return _asked(config, request, ext, wanted)
+
+
+def extension(ask: Ask, header: bool) -> SSDExtension | None:
+    """The ``ssd`` field in full; ``None`` if nothing was asked."""
+    if isinstance(ask, SSDExtension):
+        return ask
+    wanted = header if ask is None else ask
+    return SSDExtension() if wanted else None
+
+
+def prompt_of(body: CompletionBody) -> str:
+    """The one prompt.
+
+    Raises:
+        Problem: there are several, or none.
+    """
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    if len(prompts) != 1:
+        raise invalid("prompt: give one prompt a request")
+    return prompts[0]
+
+
+def check_model(config: ServerConfig, body: OpenAIBody) -> None:
+    """A client must not believe that it speaks to another model.
+
+    Raises:
+        Problem: there is no model of that name.
+    """
+    if body.model is not None and body.model not in _ALIASES | {config.model_name}:
+        raise Problem(404, "model_not_found", "there is no such model here; GET /v1/models names the one")
+
+
+def _request(
+    config: ServerConfig,
+    ext: SSDExtension | None,
+    *,
+    messages: tuple[ChatMessage, ...],
+    sampling: Sampling,
+    constraint: Constraint | None = None,
+    prefill: str = "",
+    tools: tuple[dict[str, object], ...] = (),
+    tool_choice: str = "auto",
+    parallel_tool_calls: bool = True,
+) -> ChatRequest:
+    given = ext or SSDExtension()
+    safety, refusal = safety_of(config, given.safety, given.refusal)
+    if given.constraint is not None:
+        if constraint is not None:
+            raise invalid("ssd.constraint: there is another grammar in this request; give one")
+        constraint = given.constraint.build()
+    _check_constraint(config, constraint)
+    return ChatRequest(
+        messages=messages,
+        prefill=prefill,
+        tools=tools,
+        tool_choice=tool_choice,
+        parallel_tool_calls=parallel_tool_calls,
+        constraint=constraint,
+        sampling=sampling,
+        safety=safety,
+        refusal=refusal,
+        include_thinking=given.include_thinking,
+        timeout=_shorter(given.timeout, config.request_timeout),
+    )
+
+
+def _check_constraint(config: ServerConfig, constraint: Constraint | None) -> None:
+    if constraint is not None and not constraint.may_refuse and config.lock_safety:
+        raise Problem(
+            403,
+            "safety_locked",
+            "this server's safety settings are locked; leave out: ssd.constraint.may_refuse",
+        )
+
+
+def _asked(config: ServerConfig, request: ChatRequest, ext: SSDExtension | None, wanted: int | None) -> Asked:
+    telemetry = ext is not None and ext.telemetry
+    if telemetry and not config.telemetry:
+        raise Problem(403, "telemetry_disabled", "this server gives no telemetry; leave out: ssd")
+    return Asked(request, telemetry, wanted)
+
+
+def _checked(config: ServerConfig, sampling: Sampling) -> Sampling:
+    if len(sampling.stop) > config.max_stop_sequences:
+        raise invalid(
+            f"stop: at most {config.max_stop_sequences} stop sequences; given: {len(sampling.stop)}"
+        )
+    for text in sampling.stop:
+        check_text(text, "a stop string")
+    return sampling
+
+
+def _built(format_: object, where: str) -> Constraint | None:
+    if format_ is None:
+        return None
+    try:
+        constraint: Constraint | None = format_.build()  # type: ignore[attr-defined]
+    except ValueError as error:
+        raise invalid(f"{where}: {error}") from None
+    return constraint
+
+
+def _shorter(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
