@@ -10,9 +10,8 @@ import pytest
 
 from langchain_ssd.backend import ChatRequest
 from langchain_ssd.errors import InvalidRequest
-from langchain_ssd.events import Event, Finished, Queued, Token
+from langchain_ssd.events import Finished, Queued, Token, ToolCallPart
 from langchain_ssd.testing import ScriptedBackend, answer, refusal
-from langchain_ssd_tgi.server import tool_calls
 
 from .serving import chat, serving
 
@@ -207,7 +206,7 @@ def test_tools_reach_the_engine(choice: Any, expected: str) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_the_engine_refuses_is_422_before_a_stream_begins(stream: bool) -> None:
-    error = InvalidRequest("this version cannot call tools; send the request without them")
+    error = InvalidRequest("the parameters of a tool must be the JSON Schema of an object")
     with serving(ScriptedBackend(error)) as server:
         response = server.post(CHAT, chat(tools=[TOOL], stream=stream))
         assert response.status_code == 422
@@ -216,25 +215,12 @@ def test_what_the_engine_refuses_is_422_before_a_stream_begins(stream: bool) -> 
         }  # fmt: skip
 
 
-class Called(Event):
-    """Stands for an event that carries parts of a tool call."""
-
-    kind = "called"
-
-    def __init__(self, *parts: dict[str, Any]) -> None:
-        object.__setattr__(self, "parts", parts)
-
-    def to_wire(self) -> dict[str, Any]:
-        return {"kind": self.kind}
-
-
-def test_parts_of_tool_calls_are_streamed_and_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tool_calls.READERS, Called, lambda event: list(event.parts))
+def test_parts_of_tool_calls_are_streamed_and_joined() -> None:
     script = [
-        Called({"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": ""}}),
-        Called({"index": 0, "function": {"arguments": '{"a"'}}),
-        Called({"index": 0, "function": {"arguments": ": 1}"}}),
-        Finished("stop", 0, 3),
+        ToolCallPart(0, "c1", "add"),
+        ToolCallPart(0, arguments='{"a"'),
+        ToolCallPart(0, arguments=": 1}", state="complete"),
+        Finished("tool_calls", 0, 3),
     ]
     with serving(ScriptedBackend(script)) as server:
         message = server.post(CHAT, chat(tools=[TOOL])).json()["choices"][0]["message"]

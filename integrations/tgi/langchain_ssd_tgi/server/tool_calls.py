@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from langchain_ssd.events import Event
+from langchain_ssd.events import Event, ToolCallPart
 
-READERS: dict[type[Event], Callable[[Any], list[dict[str, Any]]]] = {}
-"""How each kind of event that carries parts of tool calls is read; in this version none does."""
+
+def _part(event: ToolCallPart) -> list[dict[str, Any]]:
+    """Name and id come with the first part of a call, as OpenAI streams them."""
+    function = {"arguments": event.arguments}
+    if not event.call_id:
+        return [{"index": event.call, "function": function}]
+    named = {"name": event.name, **function}
+    return [{"index": event.call, "id": event.call_id, "type": "function", "function": named}]
+
+
+READERS: dict[type[Event], Callable[[Any], list[dict[str, Any]]]] = {ToolCallPart: _part}
+"""How each kind of event that carries parts of tool calls is read."""
 
 
 def tool_call_deltas(event: Event) -> list[dict[str, Any]]:
