@@ -18,6 +18,8 @@ NAMES = {
     "speed": "tokens per second beside the target alone",
     "drafts": "the same for both default drafts, and for a costlier target",
     "holes": "holes 4 and 6 of the paper monitor before and after calibration",
+    "grammar": "tokens per second under a grammar beside free text",
+    "grammar_libraries": "llguidance against xgrammar: masks, compiling, rollback (pip install xgrammar)",
     "hold_back": "what hold-back costs benign streams, in tokens and milliseconds",
     "telemetry": "tokens per second with three risk handlers on",
     "tool_injection": "alarms of the pair over results of tools, clean and with an injected instruction",
@@ -32,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Run benchmarks; results go to benchmarks/results/NAME.json.",
-        epilog="\n".join(f"{name:14} {text}" for name, text in NAMES.items()),
+        epilog="\n".join(f"{name:17} {text}" for name, text in NAMES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], help="which (default: all)")

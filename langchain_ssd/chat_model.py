@@ -18,17 +18,19 @@ from langchain_core.runnables.utils import AnyConfigurableField
 
 from .backend import Backend, ChatRequest, Health
 from .chat_fields import ChatFields
+from .chat_tools import ChatTools
 from .chunks import ChunkWriter
 from .errors import InvalidRequest
 from .event_stream import Metadata
 from .messages import check_text, to_chat
 from .pairs import Borrowed, context_length, local, model_name, remote
 from .streaming import arun, run
+from .tools import tool_use
 
 _PLACE = frozenset({"target", "draft", "engine", "base_url", "api_key", "allow_unprotected", "backend"})
 
 
-class ChatSSD(ChatFields):
+class ChatSSD(ChatTools):
     """A chat model that decodes with a big target and a small safe draft, in a worker process.
 
     There is one worker per distinct pair and engine setting. Equal models share it; it starts with the
@@ -128,9 +130,14 @@ class ChatSSD(ChatFields):
         for text in settings.sampling.stop:
             check_text(text, "a stop string")
         chat, prefill = to_chat(messages)
+        use = tool_use(options)
         request = ChatRequest(
             messages=chat,
             prefill=prefill,
+            tools=use.tools,
+            tool_choice=use.tool_choice,
+            parallel_tool_calls=use.parallel_tool_calls,
+            constraint=use.constraint,
             sampling=settings.sampling,
             safety=settings.safety,
             refusal=settings.refusal,

@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+from .call_chunks import CallChunks
 from .config import OnRefusal
 from .errors import RequestRefused
 from .events import (
@@ -28,6 +29,7 @@ from .events import (
     Queued,
     Refused,
     Token,
+    ToolCallPart,
 )
 
 PROVIDER = "langchain-ssd"
@@ -54,11 +56,12 @@ class ChunkWriter:
     on_refusal: OnRefusal = "replace"
     _released: bool = False
     _verdict: Refused | None = None
+    _calls: CallChunks = field(default_factory=CallChunks)
     _queued: list[dict[str, Any]] = field(default_factory=list)
     _written: list[ChatGenerationChunk] = field(default_factory=list)
 
     def write(self, event: Event) -> Iterator[ChatGenerationChunk]:
-        """The chunks that carry one event: none, one, or two for a refusal.
+        """The chunks that carry one event: none, one, or a few for a refusal.
 
         Raises:
             RequestRefused: at the end of a refused response, if the policy says so.
@@ -79,6 +82,8 @@ class ChunkWriter:
     def _write(self, event: Event) -> Iterator[ChatGenerationChunk]:
         if isinstance(event, Token):
             yield self._token(event)
+        elif isinstance(event, ToolCallPart):
+            yield ChatGenerationChunk(message=self._calls.part(event))
         elif isinstance(event, Refused):
             yield from self._refusal(event)
         elif isinstance(event, _BESIDES):
@@ -106,6 +111,8 @@ class ChunkWriter:
             info.pop("logprobs", None)  # they spell out the words that the refusal replaces
         message = AIMessage(
             content=content,
+            tool_calls=self._calls.valid(),
+            invalid_tool_calls=self._calls.invalid(),
             additional_kwargs={"reasoning_content": thinking} if thinking else {},
             usage_metadata=self._usage(events[-1]) if isinstance(events[-1], Finished) else None,
         )
@@ -129,6 +136,9 @@ class ChunkWriter:
         if not event.enforced or self._raises:  # in shadow mode nothing is withheld, so nothing is said
             yield _chunk("", info)
             return
+        withdrawn = self._calls.withdraw()
+        if withdrawn is not None:
+            yield ChatGenerationChunk(message=withdrawn)
         yield _chunk((_PARAGRAPH if self._released else "") + event.text, info)
         yield ChatGenerationChunk(message=AIMessageChunk(content=[_refusal_block(event)]))
 

@@ -42,6 +42,9 @@ class ModelSpec(Settings):
     chat_template: str | None = Field(
         None, description="A Jinja chat template, or 'plain' for the documented default of base models."
     )
+    tool_format: str | None = Field(
+        None, description="How the target writes calls to tools; None: what its chat template writes."
+    )
     system_prompt: str | None = Field(
         None, description="Text put before the system message in this model's rendering only."
     )
@@ -135,6 +138,9 @@ class EngineConfig(Settings):
     prefill_chunk: int = Field(512, ge=1, le=65_536, description="Prompt tokens per step and sequence.")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads for torch.")
     max_context: int | None = Field(None, ge=8, description="Upper bound on both contexts.")
+    max_grammar_bytes: int = Field(
+        65_536, ge=0, le=2**24, description="Of a schema; a quarter for Lark and regex."
+    )
     start_timeout: float = Field(900.0, gt=0, description="Seconds until the pair must be loaded.")
     heartbeat_timeout: float = Field(30.0, gt=0, description="Seconds of silence until a worker is replaced.")
     stall_timeout: float = Field(300.0, gt=0, description="Seconds without a step while requests run.")

@@ -11,6 +11,7 @@ SSDError
 │   └── SafetyLocked            a call tried to change locked safety settings
 ├── InvalidRequest              this request is wrong: another may work
 │   ├── UnsupportedContent      an image, audio, or a role the model cannot read
+│   ├── UnsupportedConstraint   a grammar or schema that cannot be compiled or enforced
 │   └── ContextOverflow         the prompt does not fit into one of the two contexts
 ├── RequestFailed               this request was accepted and then failed
 │   ├── Overloaded              the queue is full                                   (retryable)
@@ -19,6 +20,7 @@ SSDError
 │   ├── Cancelled               the consumer went away
 │   ├── NonFiniteLogits         a model produced NaN, or no finite probability
 │   ├── OutOfMemory             the device ran out of memory
+│   ├── GrammarFailed           a grammar took too much work, or left no token to go on with
 │   └── GenerationFailed        a model or the monitor raised: SSD fails closed
 ├── WorkerError                 the process that holds the models
 │   ├── WorkerStartFailed       it could not load the pair
@@ -121,6 +123,12 @@ class UnsupportedContent(InvalidRequest):
     code = "unsupported_content"
 
 
+class UnsupportedConstraint(InvalidRequest):
+    """A grammar or schema that cannot be compiled, or asks for what cannot be enforced."""
+
+    code = "unsupported_constraint"
+
+
 class ContextOverflow(InvalidRequest):
     """The prompt does not fit into the context of one of the two models."""
 
@@ -169,6 +177,12 @@ class OutOfMemory(RequestFailed):
     """The device ran out of memory while serving this request."""
 
     code = "out_of_memory"
+
+
+class GrammarFailed(RequestFailed):
+    """Along the answer a grammar took too much work, or left no token to go on with."""
+
+    code = "grammar_failed"
 
 
 class GenerationFailed(RequestFailed):

@@ -1,8 +1,8 @@
 """What a user may observe: the telemetry schema, versioned. Plain values, no torch, no LangChain.
 
 A response is a stream of events that ends with exactly one :class:`Finished` or :class:`Failed`.
-Only :class:`Token` and :class:`Refused` carry text, and a token's event is sent only once its text
-has been released by the hold-back rule, so nothing withheld ever leaves the worker.
+Only :class:`Token`, :class:`ToolCallPart` and :class:`Refused` carry text, and the first two are sent only
+once their text has been released by the hold-back rule, so nothing withheld ever leaves the worker.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Mode = Literal["utility", "safety"]
-FinishReason = Literal["stop", "length", "refusal"]
+FinishReason = Literal["stop", "length", "refusal", "tool_calls"]
+CallState = Literal["open", "complete", "broken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Token(Event):
     """One released token; entropies and divergences in nats.
 
     ``p_target`` and ``p_draft`` are at temperature 1, ``p_composite`` is what the token was drawn with.
+    ``scored`` is false where a grammar left no choice: such a token says nothing about the risk. ``text`` is
+    the answer's own: a token that is part of a call to a tool has none.
     """
 
     kind: ClassVar[str] = "token"
@@ -72,6 +75,27 @@ class Token(Event):
     entropy_target: float = 0.0
     entropy_draft: float = 0.0
     statistic: float | None = None
+    scored: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPart(Event):
+    """A slice of a call to a tool, released as its tokens are.
+
+    Attributes:
+        call: which call of the answer, from 0.
+        call_id: what the tool's result will refer to; in the first part of a call only.
+        name: of the tool; in the first part only, and empty if the model wrote none.
+        arguments: the next slice of the arguments, which join to a JSON object.
+        state: "open" while more may come; "complete", or "broken" if the arguments are no JSON object.
+    """
+
+    kind: ClassVar[str] = "tool_call_part"
+    call: int = 0
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+    state: CallState = "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +136,14 @@ class Refused(Event):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One response in numbers. One that is not ``protected`` comes from a model that no SSD watched."""
+    """One response in numbers.
+
+    ``scored`` counts the tokens that somebody had a choice about, and ``accepted`` and ``drafted`` only such
+    tokens. ``declined``: the answer took the refusal in words that its grammar allows.
+    ``tool_calls`` has one object a call: its ``id``, its ``name`` (``None`` if no such tool was offered), and
+    how its tokens were decoded: ``mode`` is "safety" if any of them was, ``match_ratio`` is theirs alone.
+    One that is not ``protected`` comes from a model that no SSD watched.
+    """
 
     monitor: str = "paper"
     calibrated: bool = False
@@ -133,7 +164,9 @@ class Summary:
     max_statistic: float | None = None
     prefill_tokens: int = 0
     seed: int = 0
+    declined: bool = False
     refusal: dict[str, Any] | None = None
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
     time_to_first_token: float | None = None
     queue_seconds: float | None = None
     seconds: float | None = None
@@ -167,7 +200,17 @@ class Failed(Event):
 
 KINDS: dict[str, type[Event]] = {
     kind.kind: kind
-    for kind in (Queued, PrefillScored, Token, BinScored, ModeChanged, Refused, Finished, Failed)
+    for kind in (
+        Queued,
+        PrefillScored,
+        Token,
+        ToolCallPart,
+        BinScored,
+        ModeChanged,
+        Refused,
+        Finished,
+        Failed,
+    )
 }
 
 

@@ -137,8 +137,10 @@ def _block_text(block: dict[Any, Any], role: Role, where: str, before: str) -> s
 def _tool_calls(message: AIMessage, where: str) -> tuple[dict[str, Any], ...]:
     """Tool calls in OpenAI's shape, but with the arguments as a mapping: so chat templates read them.
 
-    Arguments that were not valid JSON stay the text they are.
+    Arguments that were not valid JSON stay the text they are. Calls of a refused answer were withdrawn.
     """
+    if message.response_metadata.get("finish_reason") == "refusal":
+        return ()
     calls = [(call["id"], call["name"], call["args"]) for call in message.tool_calls]
     broken = [(call["id"], call["name"], call["args"]) for call in message.invalid_tool_calls]
     for text in _strings([*calls, *broken]):

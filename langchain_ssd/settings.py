@@ -17,7 +17,8 @@ from .profile import Profile
 
 SAMPLING_NAMES = frozenset(Sampling.model_fields)
 SAFETY_NAMES = frozenset({"ssd", "refusal", "enforce", "hold_back"})
-CALL_NAMES = SAMPLING_NAMES | SAFETY_NAMES | {"include_thinking", "timeout"}
+TOOL_NAMES = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format"})
+CALL_NAMES = SAMPLING_NAMES | SAFETY_NAMES | TOOL_NAMES | {"include_thinking", "timeout"}
 # LangChain passes these on to every model; they do not concern decoding.
 _NOT_OURS = frozenset({"stream", "ls_structured_output_format", "structured_output_format"})
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from .backend import Backend, ChatRequest, EventStream
 from .errors import ProtocolError, QueueTimeout, SSDError, from_wire
-from .events import Event, Failed, Finished, Refused, Token
+from .events import Event, Failed, Finished, Refused, Token, ToolCallPart
 
 _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 8.0
@@ -91,7 +91,7 @@ class _Check:
         if isinstance(event, Finished):
             self._finished = event
             return False
-        if self._refused and isinstance(event, Token):
+        if self._refused and isinstance(event, Token | ToolCallPart):
             raise ProtocolError("the backend sent a token after a refusal")
         self._refused |= isinstance(event, Refused) and event.enforced
         return True

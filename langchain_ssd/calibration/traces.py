@@ -7,8 +7,9 @@ A file of traces has one JSON object a line, in one of three forms:
 * one token of a shadow-mode log: ``{"response": "id", "event": "token", "index": 0, "agreement": true,
   "kl": ..., "total_variation": ..., "entropy_target": ..., "entropy_draft": ...}``, which is
   :class:`langchain_ssd.events.Token` as a dictionary with its response's id. Instead of ``event`` its own
-  ``kind`` is read too. ``label`` (else benign) and ``prefill`` (tokens before index 0) are optional, other
-  fields are not read, and lines of other events are skipped. Lines of several responses may be mixed;
+  ``kind`` is read too. ``label`` (else benign) and ``prefill`` (tokens before index 0) are optional, a
+  token that is not ``scored`` is left out, other fields are not read, and lines of other events are skipped.
+  Lines of several responses may be mixed;
 * a log of :class:`~langchain_ssd.telemetry.JsonlRiskLogger` as it is: the last line of a response tells of
   every token.
 """
@@ -20,6 +21,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2s
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -123,14 +125,13 @@ class _Log:
         if index in self.rows:
             raise ValueError(index)
         position = _count(value.get("prefill", 0)) + index
-        self.rows[index] = _evidence([position, value["agreement"], *(value[name] for name in _NUMBERS)])
+        row = [position, value["agreement"], *(value[name] for name in _NUMBERS)]
+        self.rows[index] = _evidence(row, bool(value.get("scored", True)))
 
     def trace(self, response: str) -> Trace:
         """The tokens up to the first that is missing: the statistic cannot go on without it."""
-        rows: list[Evidence] = []
-        while len(rows) in self.rows:
-            rows.append(self.rows[len(rows)])
-        return Trace(self.label, "logged", response, 0, tuple(rows))
+        rows = [self.rows[n] for n in takewhile(self.rows.__contains__, count())]
+        return Trace(self.label, "logged", response, 0, tuple(e for e in rows if e.scored))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -154,7 +155,10 @@ def _logged(value: dict[str, Any]) -> list[Trace]:
         return []
     start = _count(value["summary"]["prefill_tokens"])
     columns = [[letter == "1" for letter in trace["agreement"]], *(trace[name] for name in _NUMBERS)]
-    rows = [_evidence([start + n, *row]) for n, row in enumerate(zip(*columns, strict=True))]
+    scored = trace.get("scored", "1" * len(trace["agreement"]))  # older logs know no grammars
+    rows = [
+        _evidence([start + n, *row]) for n, row in enumerate(zip(*columns, strict=True)) if scored[n] == "1"
+    ]
     return [Trace("benign", "logged", str(value["run_id"]), 0, tuple(rows))]
 
 
@@ -171,9 +175,9 @@ def _count(value: Any) -> int:
     return value
 
 
-def _evidence(row: Sequence[Any]) -> Evidence:
+def _evidence(row: Sequence[Any], scored: bool = True) -> Evidence:
     position, agreement, *numbers = row
     kl, tv, H, h = (float(x) for x in numbers)
     if not isinstance(agreement, bool) or not all(map(math.isfinite, (kl, tv, H, h))):
         raise ValueError(row)
-    return Evidence(_count(position), agreement, kl, tv, H, h)
+    return Evidence(_count(position), agreement, kl, tv, H, h, scored)

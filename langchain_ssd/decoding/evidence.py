@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,6 +60,21 @@ def rows(logits: Tensor, probs: Tensor | None = None) -> Rows:
     log_z = logits.gather(1, at.unsqueeze(1))[:, 0] - best_prob.log()
     # NaN, +inf, or nothing but -inf anywhere in a row leaves NaN in all of its softmax.
     return Rows(logits, probs, maxima, at, best_prob, log_z, best_prob > 0)
+
+
+def restrict(whole: Rows, legal: Tensor) -> Rows:
+    """The same rows over the legal tokens ``(R, V)`` alone: all others lose their mass.
+
+    By way of logits, for the probabilities of the legal ones may have underflowed to 0.
+    """
+    return rows(torch.where(legal, whole.logits, -torch.inf))
+
+
+def pick(some: Rows, at: Sequence[int]) -> Rows:
+    """Rows by number; all of them, in order, are not copied."""
+    if len(at) == len(some.probs):
+        return some
+    return Rows._make([*(x[list(at)] for x in some[:-1]), some.exact])
 
 
 def on_device(rows: Rows, device: torch.device) -> Rows:

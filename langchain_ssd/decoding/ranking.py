@@ -39,7 +39,7 @@ def top(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k greatest entries of each row, greatest first; equal entries in ascending id.
 
     Args:
-        p: ``(R, V)`` non-negative, float32 or float64.
+        p: ``(R, V)`` float32 or float64, non-negative but for entries of -1, which come last in any order.
         k: how many, at most ``V``.
 
     Returns:
@@ -85,11 +85,11 @@ def _ids_of(blocks: Tensor, block: int = BLOCK) -> Tensor:
 
 
 def _candidates(p: Tensor, ids: Tensor, block: int = BLOCK) -> Tensor:
-    """Entries at ``ids``; ids beyond the row read as 0 and, being greatest, lose against every real one."""
+    """Entries at ``ids``; ids beyond the row read as -0, whose bits lose against every real entry's."""
     V = p.shape[1]
     if V % block == 0:
         return p.gather(1, ids)
-    return p.gather(1, ids.clamp_max(V - 1)).masked_fill_(ids >= V, 0.0)
+    return p.gather(1, ids.clamp_max(V - 1)).masked_fill_(ids >= V, -0.0)
 
 
 def _rank(p: Tensor, k: int, ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -104,5 +104,8 @@ def _rank(p: Tensor, k: int, ids: Tensor | None = None) -> tuple[Tensor, Tensor]
 
 
 def _keys(p: Tensor, reverse: Tensor) -> Tensor:
-    """The bits of a non-negative float order like the float: value above, reversed id below, all distinct."""
+    """The bits of a non-negative float order like the float, those of -1 come before all of them.
+
+    Value above, reversed id below: all keys are distinct.
+    """
     return (p.contiguous().view(torch.int32).long() << 32) | reverse

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .composite import SampleSpace, SampleSpaces, sample_spaces, weigh
-from .evidence import Rows, features
+from .evidence import Rows, features, restrict
 from .monitor import BinVerdict, Decision, Evidence, Mode, Monitor
 from .refusal import RefusalRule
 from .sampling import SamplingRule, draw, draw_index, keyed_uniform, sharpen
@@ -74,7 +74,7 @@ class Choice(NamedTuple):
 
 @dataclass(slots=True)
 class Scored:
-    """R positions that both models have scored, ready to be walked."""
+    """R positions that both models have scored, ready to be walked. Rows are those that tokens come from."""
 
     target: Rows
     draft: Rows
@@ -127,7 +127,12 @@ class Refusal:
 
 
 def score(
-    target: Rows, draft: Rows, q: Tensor | None, settings: Sequence[RowSettings], positions: Sequence[int]
+    target: Rows,
+    draft: Rows,
+    q: Tensor | None,
+    settings: Sequence[RowSettings],
+    positions: Sequence[int],
+    legal: Tensor | None = None,
 ) -> Scored:
     """Do the tensor work for R positions of any number of sequences.
 
@@ -137,25 +142,40 @@ def score(
         q: ``(R, V)`` sharpened draft rows, needed if any row is sampled.
         settings: one per row.
         positions: index of each row's token in its assistant turn, prefilled tokens counted.
+        legal: ``(R, V)`` the tokens that grammars allow; ``None`` where there are no grammars. Tokens come
+            from the legal part of the rows, evidence from the whole of them: a grammar must not hide what
+            the models would have said.
     """
-    dtype, device = target.probs.dtype, target.probs.device
-    common = torch.tensor([[s.common] for s in settings], device=device)
-    maxima = torch.cat([target.maxima, draft.maxima])
-    spaces = sample_spaces(target.probs, draft.probs, common, maxima)
+    from_target, from_draft = target, draft
+    if legal is not None:
+        from_target, from_draft = restrict(target, legal), restrict(draft, legal)
+    spaces = _spaces(from_target, from_draft, settings, legal)
     utility = _choices(spaces.utility, [s.alpha_utility for s in settings], settings, q)
     start = utility  # agreement is always measured at alpha's start value
-    if any(s.alpha_utility != s.alpha_start for s in settings):
-        start = _choices(spaces.utility, [s.alpha_start for s in settings], settings, None)
-    at = target.best.unsqueeze(1)
-    p_draft = draft.probs.gather(1, at)[:, 0]  # (R,)
-    columns = [*features(target, draft), target.best_prob, p_draft]
-    table = torch.stack([target.best.to(dtype), draft.best.to(dtype), *columns], dim=1).tolist()
+    if legal is not None or any(s.alpha_utility != s.alpha_start for s in settings):
+        whole = spaces if legal is None else _spaces(target, draft, settings, None)
+        start = _choices(whole.utility, [s.alpha_start for s in settings], settings, None)
+    at = from_target.best.unsqueeze(1)
+    p_draft = from_draft.probs.gather(1, at)[:, 0]  # (R,)
+    columns = [target.best, draft.best, *features(target, draft), at[:, 0], from_target.best_prob, p_draft]
+    table = torch.stack([c.to(p_draft.dtype) for c in columns], dim=1).tolist()
+    choosable = [True] * len(table) if legal is None else (legal.sum(dim=1) > 1).tolist()
     evidence, best = [], []
-    for n, choice, (M, m, kl, tv, H, h, p, p_m) in zip(positions, start, table, strict=True):
-        best.append(Draw(int(M), p, p, p_m))
+    for n, choice, scored, row in zip(positions, start, choosable, table, strict=True):
+        M, m, kl, tv, H, h, token, p, p_m = row
+        best.append(Draw(int(token), p, p, p_m))
         agreement = int(m) == (int(M) if choice.whole_target else choice.best.token)
-        evidence.append(Evidence(n, agreement, kl, tv, H, h))
-    return Scored(target, draft, spaces, q, settings, evidence, best, utility)
+        evidence.append(Evidence(n, agreement, kl, tv, H, h, scored))
+    return Scored(from_target, from_draft, spaces, q, settings, evidence, best, utility)
+
+
+def _spaces(target: Rows, draft: Rows, settings: Sequence[RowSettings], legal: Tensor | None) -> SampleSpaces:
+    common = torch.tensor([[s.common] for s in settings], device=target.probs.device)
+    if legal is None:
+        return sample_spaces(target.probs, draft.probs, common, torch.cat([target.maxima, draft.maxima]))
+    # What is illegal ranks behind all that is legal, also where that underflowed to 0; no space reaches it.
+    p_target, p_draft = (torch.where(legal, r.probs, -1.0) for r in (target, draft))
+    return sample_spaces(p_target, p_draft, torch.minimum(common, legal.sum(dim=1, keepdim=True)))
 
 
 def _choices(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from ..decoding.evidence import Rows, on_device, rows
 from .models import CachedModel
 from .sequence import Sequence as Conversation
 
+MAX_FORCED = 32
+"""Forced tokens per block: their rows are in memory together."""
+
 
 @dataclass(slots=True)
 class Block:
@@ -20,8 +24,9 @@ class Block:
 
     Attributes:
         row: the sequence's row in both models.
-        size: how many tokens may be proposed; shrinks at a context edge.
-        drafted: for every proposal, which draft row of this step it was drawn from.
+        size: how many tokens may be drawn; shrinks at a context edge.
+        proposals: drawn by the draft, or forced by a grammar.
+        drafted: for every proposal, which draft row of this step predicts it; rows of forced ones come later.
         checked: leading proposals already settled by the bonus row.
         open: false once the block can go no further.
     """
@@ -32,12 +37,43 @@ class Block:
     proposals: list[int] = field(default_factory=list)
     drafted: list[int] = field(default_factory=list)
     checked: int = 0
+    forced: int = 0
     open: bool = True
 
     @property
     def unchecked(self) -> list[int]:
         """Proposals that no row of the target has been held against yet."""
         return self.proposals[self.checked :]
+
+    @property
+    def growing(self) -> bool:
+        """Whether one more token may be proposed."""
+        return self.open and len(self.unchecked) < self.sequence.room and not self.sequence.form.closed
+
+    def force(self) -> None:
+        """Propose what the grammar leaves no choice about: that takes no pass, the next one brings the rows.
+
+        Every pass draws one proposal, so the last token that can be proposed is left to it.
+        """
+        form = self.sequence.form
+        while (only := form.front.only) is not None and self.forced < MAX_FORCED:
+            if len(self.unchecked) + 1 == self.sequence.room:
+                return
+            form.propose(only)
+            if form.closed:
+                form.retract()
+                return
+            self.proposals.append(only)
+            self.forced += 1
+
+    def draw(self, token: int, rows: Iterable[int]) -> None:
+        """Take the proposal of a pass; ``rows`` are those of forced proposals before it, then its own."""
+        sequence = self.sequence
+        sequence.tally.draft_passes += 1
+        sequence.tally.drafted += sequence.form.front.only is None
+        self.drafted += rows
+        self.proposals.append(token)
+        sequence.form.propose(token)
 
 
 class RowStore:
@@ -61,10 +97,13 @@ class RowStore:
         self._parts, self._q, self.count = [], [], 0
 
     def reserve(self, capacity: int, like: Tensor) -> None:
-        """Make room for a step's rows; ``like`` ``(…, V)`` gives the width. Only on an empty store."""
+        """Make room for a step's rows; ``like`` ``(…, V)`` gives the width. What is stored stays."""
         if not self._buffers or len(self._buffers[0]) < capacity:
             shape = (capacity, like.shape[-1])
+            old = self._buffers
             self._buffers = [torch.empty(shape, dtype=self._dtype, device=like.device) for _ in range(2)]
+            for buffer, kept in zip(self._buffers, old, strict=False):
+                buffer[: self.count] = kept[: self.count]
 
     def add(self, logits: Tensor, sequences: Sequence[Conversation], ahead: Sequence[Sequence[int]]) -> Rows:
         """Process raw logits ``(R, V)`` and keep their rows.
@@ -75,6 +114,7 @@ class RowStore:
             ahead: for each row, proposals before it that count as emitted.
         """
         here = slice(self.count, self.count + len(logits))
+        self.reserve(here.stop, logits)
         processed, probs = (buffer[here] for buffer in self._buffers)
         processed.copy_(logits)
         for row, s, before in zip(processed, sequences, ahead, strict=True) if _any_active(sequences) else ():
@@ -85,8 +125,16 @@ class RowStore:
         self.count = here.stop
         return new
 
-    def keep_q(self, q: Tensor | None) -> None:
-        """Remember what proposals were drawn from the rows added last; ``None`` if all were greedy."""
+    def keep_q(self, q: Tensor | None, drawn: Sequence[int]) -> None:
+        """Remember what proposals were drawn from.
+
+        Args:
+            q: ``(len(drawn), V)``, or ``None`` if all proposals were greedy.
+            drawn: which of the rows added last; forced proposals were not drawn, whatever their rows say.
+        """
+        whole = self._parts[-1].probs
+        if q is not None and len(q) < len(whole):
+            q = whole.index_copy(0, torch.tensor(drawn, device=q.device), q)
         self._q[-1] = q
 
     def read(self, numbers: Sequence[int], device: torch.device) -> tuple[Rows, Tensor | None]:
@@ -110,6 +158,40 @@ class RowStore:
             at = torch.tensor(numbers, dtype=torch.long, device=whole.probs.device)
         picked = on_device(Rows._make([*(x[at] for x in whole[:-1]), True]), device)
         return picked, None if q is None else q[at].to(device)
+
+
+class DraftRows(NamedTuple):
+    """Which rows of a draft pass are kept: those of forced proposals, then the one the next is drawn from.
+
+    Attributes:
+        at: their places in the pass, block after block.
+        sequences: whose they are.
+        ahead: for each the proposals before it.
+        spans: for each block, which of them are its own.
+    """
+
+    at: list[int]
+    sequences: list[Conversation]
+    ahead: list[list[int]]
+    spans: list[range]
+
+    @property
+    def last(self) -> list[int]:
+        """For each block, which of them the next proposal is drawn from."""
+        return [span[-1] for span in self.spans]
+
+
+def draft_rows(blocks: list[Block], ends: list[int]) -> DraftRows:
+    """Find them; ``ends`` as :func:`extend` gave them."""
+    found = DraftRows([], [], [], [])
+    for b, end in zip(blocks, ends, strict=True):
+        first = len(found.at)
+        for depth in range(len(b.drafted), len(b.proposals) + 1):
+            found.at.append(end - 1 - len(b.proposals) + depth)
+            found.sequences.append(b.sequence)
+            found.ahead.append(b.proposals[b.checked : depth])
+        found.spans.append(range(first, len(found.at)))
+    return found
 
 
 def _any_active(sequences: Sequence[Conversation]) -> bool:

@@ -14,6 +14,7 @@ import torch
 from ..backend import ChatMessage, ChatRequest, TextToken
 from ..config import EngineConfig
 from ..events import Event, Queued
+from .grammar_library import Grammars
 from .outbox import Outbox
 from .pair import Pair
 from .prompts import PromptReader
@@ -35,6 +36,7 @@ class Engine:
     def __init__(self, pair: Pair, config: EngineConfig) -> None:
         self._pair = pair
         self._target, self._draft = pair.target.model, pair.draft.model
+        self._grammars = Grammars(pair, config.max_grammar_bytes)
         self._scheduler: Scheduler[Sequence] = Scheduler(config.max_batch, config.max_queue)
         self._out = Outbox()
         self._workspace = Workspace.of(self._target, self._draft)
@@ -47,11 +49,12 @@ class Engine:
         """Check, render and queue a request, before any forward pass.
 
         Raises:
-            InvalidRequest: it cannot be answered.
+            InvalidRequest: it cannot be answered, or not in the form asked for.
+            ConfigError: it asks for a grammar, and the grammar library is missing.
             TemplateError: a chat template refuses it.
             Overloaded: the queue is full.
         """
-        sequence = open_sequence(self._pair, request_id, request, now)
+        sequence = open_sequence(self._pair, request_id, request, now, self._grammars)
         self._scheduler.submit(sequence)
         return Queued(len(sequence.target_tokens), len(sequence.draft_tokens), len(sequence.prefill))
 

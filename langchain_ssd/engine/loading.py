@@ -192,7 +192,7 @@ def _adapter_folder(spec: ModelSpec) -> Path:
 
 def same_weights(target: ModelSpec, draft: ModelSpec) -> bool:
     """Whether both specs name the same network, so that it is held once."""
-    prompt_only = {"chat_template": None, "system_prompt": None}
+    prompt_only = {"chat_template": None, "system_prompt": None, "tool_format": None}
     return target.model_copy(update=prompt_only) == draft.model_copy(update=prompt_only)
 
 

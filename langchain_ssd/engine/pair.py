@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
+from ..tool_formats import DEFAULT, ToolFormat
 from .models import CachedModel
 from .rendering import Renderer
 
@@ -43,6 +45,21 @@ class Pair:
         """Any token that ends a turn for either model."""
         return self.target.end_ids | self.draft.end_ids
 
+    @property
+    def tool_format(self) -> ToolFormat:
+        """How both models are asked to write calls: the target's way."""
+        return self.target.renderer.tool_format or DEFAULT
+
+    def decode_calls(self, ids: Sequence[int]) -> str:
+        """Like :meth:`decode`, but with the control tokens that mark calls to tools."""
+        known = self.target.renderer.control_texts
+        marks = {known[mark]: mark for mark in self.tool_format.markers if mark in known}
+        parts: list[str] = []
+        for marked, run in groupby(ids, marks.__contains__):
+            same = list(run)
+            parts += [marks[i] for i in same] if marked else [self.decode(same)]
+        return "".join(parts)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, without control tokens."""
         tokenizer = self.target.renderer.tokenizer
@@ -59,4 +76,5 @@ class Pair:
             "draft": self.draft.info(),
             "vocab_size": self.vocab_size,
             "shared_weights": self.shared,
+            "tool_format": self.tool_format.name,
         }

@@ -8,6 +8,7 @@ from ..decoding.evidence import Rows, on_device, rows
 from ..decoding.verify import score
 from .models import CachedModel
 from .outbox import Outbox, no_finite
+from .refusal_look import wants_to_refuse
 from .sequence import Sequence
 
 _SCORED_AT_ONCE = 32  # positions of a prefilled answer whose logits are in memory together
@@ -43,6 +44,8 @@ class PromptReader:
         if not waiting and s.scored_prefill < len(s.prefill):
             self._score_prefill(row, s)
         s.ready = not waiting and s.scored_prefill == len(s.prefill)
+        if s.ready and not s.done:
+            self._look(row, s)
 
     def _score_prefill(self, row: int, s: Sequence) -> None:
         """Show the monitor the n rows that predict the next n prefilled tokens; nothing is drawn."""
@@ -60,6 +63,17 @@ class PromptReader:
         # Sampled rows want some q; it is never drawn from here.
         scored = score(pair[0], pair[1], pair[1].probs, [s.row_settings()] * n, positions)
         self._out.emit(s, s.observe_prefill(scored.evidence))
+
+    def _look(self, row: int, s: Sequence) -> None:
+        """Close the way out of a form where nobody wants to take it.
+
+        The draft is asked, as the one that was made to refuse; in shadow mode the target, whose answer it is.
+        """
+        refusal = s.form.way_out
+        if refusal is not None:
+            model, tokens = self._sides(s)[1 if s.settings.enforce else 0]
+            if not wants_to_refuse(model, row, s, refusal, tokens, self._dtype):
+                s.form.close_way_out()
 
     def _sides(self, s: Sequence) -> tuple[tuple[CachedModel, list[int]], tuple[CachedModel, list[int]]]:
         return (self._target, s.target_tokens), (self._draft, s.draft_tokens)

@@ -8,7 +8,7 @@ as a control token here, also those that are not flagged special.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -17,12 +17,16 @@ from transformers import PreTrainedTokenizerBase
 from ..backend import ChatMessage
 from ..config import ModelSpec
 from ..errors import InvalidRequest, TemplateError
+from ..tool_formats import get_format, native_format
+from .skeleton import skeletons
+from .tool_prompts import Message, Offer
 
 #: For base models that bring no chat template: ``ModelSpec(chat_template="plain")``.
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ m['role'].capitalize() }}: {{ m['content'] }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+Tools = Sequence[dict[str, Any]]
 _TAIL = 16  # tokens at the end of a prompt that hold an opening tag, if the template wrote one
 _BECOMES_CONTROL = "a text would become a control token of the model; remove it"
 _TEXT_ONLY = "{{ messages[0]['content'] }}"
@@ -35,8 +39,14 @@ class Renderer:
         tokenizer: the model's own tokenizer.
         spec: names the template and the system prompt that only this model sees.
 
+    Attributes:
+        control_texts: every token that is no text, as it is written, with its id.
+        control_ids: their ids.
+        tool_format: how the template writes calls to tools; ``None`` if it knows none.
+
     Raises:
         TemplateError: the tokenizer has no chat template and the spec brings none.
+        ConfigError: the spec names a tool format that is not known.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> None:
@@ -44,9 +54,15 @@ class Renderer:
         self._system_prompt = spec.system_prompt
         template = PLAIN_TEMPLATE if spec.chat_template == "plain" else spec.chat_template
         self._template: str = template or _single_template(tokenizer)
+        self._tool_template: str = template or _single_template(tokenizer, "tool_use")
+        self._native = native_format(self._tool_template)
+        self.tool_format = get_format(spec.tool_format) if spec.tool_format else self._native
         added: list[str] = [t.content for t in tokenizer.added_tokens_decoder.values()]
         tokenizer.chat_control_tokens = [text for text in added if not text.isspace()]
-        self.control_ids = frozenset(tokenizer.convert_tokens_to_ids(tokenizer.chat_control_tokens))
+        self.control_texts: dict[str, int] = {
+            text: tokenizer.convert_tokens_to_ids(text) for text in tokenizer.chat_control_tokens
+        }
+        self.control_ids = frozenset(self.control_texts.values())
 
     @property
     def thinks(self) -> bool:
@@ -60,22 +76,41 @@ class Renderer:
         tail: str = self.tokenizer.decode(list(prompt[-_TAIL:]), skip_special_tokens=False)
         return tail.rstrip().endswith("<think>") or prefill.lstrip().startswith("<think>")
 
-    def render(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def render(self, messages: Sequence[ChatMessage], offer: Offer | None = None) -> list[int]:
         """Ids of the conversation up to where the assistant's new turn begins.
+
+        Args:
+            messages: the conversation.
+            offer: tools and the form of an answer; ``None`` leaves calls and results to the template.
 
         Raises:
             TemplateError: the template refuses these messages.
             InvalidRequest: a text would become a control token.
         """
         plain = self._with_system_prompt([_plain(m) for m in messages])
-        try:
-            return self._encode(plain)
-        except TemplateError:
-            folded = _fold_system(plain)
-            if folded is None:
-                raise
-        # Templates without a system role (Gemma): its text goes before the first user message.
-        return self._encode(folded)
+        *others, last = self._ways(plain, offer)
+        for way in others:
+            try:
+                return self._encode(*way)
+            except TemplateError:
+                continue
+        return self._encode(*last)
+
+    def _ways(self, plain: list[Message], offer: Offer | None) -> Iterator[tuple[list[Message], Tools]]:
+        """Ways to say it, the best first: a template may refuse a role, or more than one call a turn."""
+        ways: list[tuple[list[Message], Tools]] = []
+        if offer is None:
+            ways.append((plain, ()))
+        else:
+            if self._native is not None and self._native.name == offer.format.name:
+                ways.append((offer.native(plain), offer.tools))
+            ways.append((offer.in_words(plain), ()))
+        for messages, tools in ways:
+            yield messages, tools
+            # Templates without a system role (Gemma): its text goes before the first user message.
+            folded = _fold_system(messages)
+            if folded is not None:
+                yield folded, tools
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, without any control token and without an opening one.
@@ -83,27 +118,29 @@ class Renderer:
         Raises:
             InvalidRequest: the text would become a control token.
         """
-        ids = self._apply([{"role": "user", "content": text}], _TEXT_ONLY) if text else []
+        ids = self._apply([{"role": "user", "content": text}], (), _TEXT_ONLY) if text else []
         if self.control_ids.intersection(ids):
             raise InvalidRequest(_BECOMES_CONTROL)
         return ids
 
-    def _encode(self, messages: list[dict[str, Any]]) -> list[int]:
+    def _encode(self, messages: list[Message], tools: Tools) -> list[int]:
         """Render, then check by ids: the control tokens are those of the same conversation about nothing.
 
         Marking finds typed control tokens; this also finds what only becomes one later, by joining with
         its neighbour, by normalisation, or as the name of an argument.
         """
-        ids = self._apply(messages, self._template)
-        skeleton = self._apply([_skeleton(m) for m in messages], self._template)
+        template = self._tool_template if tools else self._template
+        ids = self._apply(messages, tools, template)
+        skeleton = self._apply(*skeletons(messages, tools), template)
         if [i for i in ids if i in self.control_ids] != [i for i in skeleton if i in self.control_ids]:
             raise InvalidRequest(_BECOMES_CONTROL)
         return ids
 
-    def _apply(self, messages: list[dict[str, Any]], template: str) -> list[int]:
+    def _apply(self, messages: list[Message], tools: Tools, template: str) -> list[int]:
         try:
             ids: list[int] = self.tokenizer.apply_chat_template(
                 messages,
+                tools=list(tools) or None,
                 chat_template=template,
                 add_generation_prompt=True,
                 tokenize=True,
@@ -113,14 +150,14 @@ class Renderer:
         except Exception as error:  # templates are programs that came with the weights: anything can go wrong
             if "sanitize" in str(error):
                 raise InvalidRequest(_BECOMES_CONTROL) from None
-            if isinstance(error, UnicodeError) or not _encodable(messages):
+            if isinstance(error, UnicodeError) or not _encodable([messages, *tools]):
                 raise InvalidRequest("a message holds a lone surrogate; send valid Unicode text") from None
             raise TemplateError(
                 "the chat template refuses these messages; check the order of the roles"
             ) from None
         return ids
 
-    def _with_system_prompt(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _with_system_prompt(self, messages: list[Message]) -> list[Message]:
         if not self._system_prompt:
             return messages
         if messages and messages[0]["role"] == "system":
@@ -133,7 +170,9 @@ class Renderer:
         try:
             yes, no = (
                 self._apply(
-                    [_plain(ChatMessage("user", "a")), _plain(ChatMessage("assistant", text))], self._template
+                    [_plain(ChatMessage("user", "a")), _plain(ChatMessage("assistant", text))],
+                    (),
+                    self._template,
                 )
                 for text in ("yes", "no")
             )
@@ -153,18 +192,18 @@ def _encodable(value: Any) -> bool:
     return True
 
 
-def _single_template(tokenizer: PreTrainedTokenizerBase) -> str:
+def _single_template(tokenizer: PreTrainedTokenizerBase, kind: str = "default") -> str:
     template = tokenizer.chat_template
     if isinstance(template, dict):
-        template = template.get("default")
+        template = template.get(kind, template.get("default"))
     if not isinstance(template, str):
         raise TemplateError("this model has no chat template; set ModelSpec(chat_template=...), or 'plain'")
     return template
 
 
-def _plain(message: ChatMessage) -> dict[str, Any]:
+def _plain(message: ChatMessage) -> Message:
     """The dictionary chat templates read; empty fields are left out, as templates test for presence."""
-    plain: dict[str, Any] = {"role": message.role, "content": message.content}
+    plain: Message = {"role": message.role, "content": message.content}
     if message.name:
         plain["name"] = message.name
     if message.tool_calls:
@@ -174,28 +213,7 @@ def _plain(message: ChatMessage) -> dict[str, Any]:
     return plain
 
 
-def _skeleton(message: dict[str, Any]) -> dict[str, Any]:
-    """The same message about nothing: every text of the conversation is an ``x``."""
-    out = {k: v if k == "role" else _nothing(v) for k, v in message.items() if k != "tool_calls"}
-    if "tool_calls" in message:
-        out["tool_calls"] = [
-            {**call, "id": _nothing(call.get("id", "")), "function": _nothing(call.get("function", {}))}
-            for call in message["tool_calls"]
-        ]
-    return out
-
-
-def _nothing(value: Any) -> Any:
-    """Texts and names of arguments replaced; blank texts and lengths stay, as templates test for them."""
-    if isinstance(value, str):
-        return "x" * len(value) if value.strip() else value
-    if isinstance(value, dict):
-        known = value.keys() <= {"name", "arguments", "description", "parameters"}
-        return {k if known else f"x{i}": _nothing(v) for i, (k, v) in enumerate(value.items())}
-    return [_nothing(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _fold_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+def _fold_system(messages: list[Message]) -> list[Message] | None:
     """System texts moved to the front of the first user message, or None if there is nothing to move."""
     system = [m["content"] for m in messages if m["role"] == "system"]
     rest = [m for m in messages if m["role"] != "system"]

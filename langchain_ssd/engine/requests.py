@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 from ..backend import ChatRequest
 from ..config import RefusalPolicy, SSDConfig
+from ..constraint import Constraint
 from ..decoding.monitor import (
     LinearLogOdds,
     Monitor,
@@ -24,25 +27,43 @@ from ..decoding.refusal import RefusalRule
 from ..decoding.sampling import SamplingRule
 from ..decoding.verify import RowSettings
 from ..errors import ContextOverflow, InvalidRequest
+from .constraints import Form, FreeText
+from .grammar_library import Grammars
 from .pair import Pair
 from .penalties import Penalties
 from .sequence import Sequence
 from .text import TextStream, ThinkingSplitter, TokenDecoder
+from .tool_calls import ToolCallReader, reader_for
+from .tool_constraints import constraint_of
+from .tool_prompts import offer_of, offered
 
 _ROLES = ("system", "user", "assistant", "tool")
 
 
-def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float) -> Sequence:
+def open_sequence(
+    pair: Pair, request_id: str, request: ChatRequest, now: float, grammars: Grammars | None = None
+) -> Sequence:
     """Render a request for both models and check it against both contexts.
 
+    Args:
+        pair: the loaded models.
+        request_id: its name.
+        request: what is asked.
+        now: on the caller's clock.
+        grammars: the pair's compiled grammars, kept from request to request.
+
     Raises:
-        InvalidRequest: the messages cannot be answered.
+        InvalidRequest: the messages cannot be answered, or not in the form asked for.
+        ConfigError: a grammar is asked for, and the grammar library is missing.
         ContextOverflow: a prompt does not fit; the message gives the numbers.
         TemplateError: a chat template refuses the messages.
     """
     _check(request)
+    grammars = grammars or Grammars(pair)
+    constraint = _constraint(pair, grammars, request)
     prefill = pair.target.renderer.encode(request.prefill)
-    prompts = [side.renderer.render(request.messages) for side in (pair.target, pair.draft)]
+    offer = offer_of(request, pair.tool_format)
+    prompts = [side.renderer.render(request.messages, offer) for side in (pair.target, pair.draft)]
     if not all(prompts):
         raise InvalidRequest("the chat template renders nothing for these messages")
     target, draft = (prompt + prefill for prompt in prompts)
@@ -50,6 +71,7 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
     sampling, safety = request.sampling, request.safety
     rule = SamplingRule(sampling.temperature, sampling.top_k, sampling.top_p)
     answer_starts = len(target) - len(prefill)
+    seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
     return Sequence(
         request_id=request_id,
         request=request,
@@ -58,14 +80,16 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
         prefill=prefill,
         room=room,
         end_ids=pair.end_ids,
-        seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+        seed=seed,
         deadline=None if request.timeout is None else now + request.timeout,
         monitor=make_monitor(safety, request.refusal),
         refusal=make_refusal(safety, request.refusal),
         rule=rule,
         settings=make_settings(safety, rule),
         text=_text_stream(pair, request, prompts[0], prefill),
+        calls=_call_reader(pair, request, seed, target),
         penalties=Penalties(sampling, target[:answer_starts], prefill, pair.vocab_size),
+        form=_form(pair, grammars, request, constraint, prompts[0], prefill),
         # Passes of other shapes round differently; only float64 is far enough from a near tie not to care.
         alone=sampling.seed is not None and pair.target.model.dtype != torch.float64,
         calibrated=safety.monitor == "sequential" and safety.sequential.calibrated,
@@ -76,20 +100,69 @@ def open_sequence(pair: Pair, request_id: str, request: ChatRequest, now: float)
 def _check(request: ChatRequest) -> None:
     if not any(m.content.strip() for m in request.messages):
         raise InvalidRequest("the conversation is empty; send at least one message with text")
-    if request.tools:
-        raise InvalidRequest("this version cannot call tools; send the request without them")
-    if request.constraint is not None:
-        raise InvalidRequest("this version cannot constrain an answer; send the request without a grammar")
-    texts = [request.prefill, *(m.content for m in request.messages)]
+    if not all(_is_function(tool) for tool in request.tools):
+        raise InvalidRequest("a tool is no function in OpenAI's shape; give it a type, a function and a name")
+    texts = [request.prefill, *(m.content for m in request.messages), *_texts(request.tools)]
     for text in texts:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InvalidRequest("a message holds a lone surrogate; send valid Unicode text") from None
+            raise InvalidRequest("a text holds a lone surrogate; send valid Unicode text") from None
         if "\0" in text:
-            raise InvalidRequest("a message holds a NUL character; remove it")
+            raise InvalidRequest("a text holds a NUL character; remove it")
     if any(m.role not in _ROLES for m in request.messages):
         raise InvalidRequest(f"unknown role; use one of {', '.join(_ROLES)}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in it, however deeply it is nested."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case dict() as mapping:
+                waiting += [*mapping.keys(), *mapping.values()]
+            case list() | tuple() as items:
+                waiting += items
+
+
+def _is_function(tool: dict[str, Any]) -> bool:
+    function = tool.get("function")
+    return isinstance(function, dict) and isinstance(function.get("name"), str) and bool(function["name"])
+
+
+def _constraint(pair: Pair, grammars: Grammars, request: ChatRequest) -> Constraint | None:
+    """What the answer must look like, calls to tools included; looked at before anything is made of it."""
+    if request.constraint is not None:
+        grammars.check(request.constraint)
+    try:
+        constraint = constraint_of(request, pair.tool_format, pair.target.renderer.control_texts)
+    except RecursionError:
+        raise InvalidRequest("the parameters of a tool are nested too deeply; make them flatter") from None
+    if constraint is not None and constraint is not request.constraint:
+        grammars.check(constraint, trusted=True)
+    return constraint
+
+
+def _form(
+    pair: Pair,
+    grammars: Grammars,
+    request: ChatRequest,
+    constraint: Constraint | None,
+    prompt: list[int],
+    prefill: list[int],
+) -> Form:
+    if constraint is None:
+        return FreeText()
+    renderer = pair.target.renderer
+    return grammars.start(
+        constraint,
+        prefill,
+        trusted=constraint is not request.constraint,
+        thinks=renderer.thinks and not request.prefill,
+        opened=renderer.opens_thinking(prompt, request.prefill),
+    )
 
 
 def _room(pair: Pair, target: int, draft: int, wanted: int | None) -> int:
@@ -108,12 +181,17 @@ def _text_stream(pair: Pair, request: ChatRequest, prompt: list[int], prefill: l
     thinks = pair.target.renderer.thinks
     opened = pair.target.renderer.opens_thinking(prompt, request.prefill)
     return TextStream(
-        TokenDecoder(pair.decode, prefill),
+        TokenDecoder(pair.decode_calls if offered(request) else pair.decode, prefill),
         request.sampling.stop,
         request.safety.hold_back if request.safety.enforce else "none",
         ThinkingSplitter(thinks and not request.prefill, opened),
         request.include_thinking,
     )
+
+
+def _call_reader(pair: Pair, request: ChatRequest, seed: int, prompt: list[int]) -> ToolCallReader | None:
+    tools = offered(request)
+    return reader_for(pair.tool_format, tools, request.prefill, seed, prompt) if tools else None
 
 
 def make_monitor(safety: SSDConfig, refusal: RefusalPolicy) -> Monitor:

@@ -26,8 +26,10 @@ from ..events import (
     Token,
 )
 from ..refusal_text import choose_refusal
+from .constraints import Form, FreeText
 from .penalties import Penalties
 from .text import TextStream
+from .tool_calls import ToolCallReader
 
 
 @dataclass(slots=True)
@@ -68,6 +70,8 @@ class Sequence:
     settings: RowSettings
     text: TextStream
     penalties: Penalties
+    form: Form = field(default_factory=FreeText)
+    calls: ToolCallReader | None = None  # tells calls from text, if tools were offered
     alone: bool = False  # its passes are not shared, so that their last bits are its own
     calibrated: bool = False
     prompt_tokens: int = 0
@@ -126,6 +130,7 @@ class Sequence:
         self.target_tokens.append(token)
         self.draft_tokens.append(token)
         self.penalties.add(token)
+        self.form.settle(token)
         self.room -= 1
         if step.verdict is not None:
             yield BinScored(*_fields(step.verdict))
@@ -142,18 +147,20 @@ class Sequence:
             return
         index = len(self.emitted) - 1
         stopped = self.text.push(index, step.draw.token, partial(_token, step, index))
-        if stopped or self.room <= 0:
-            yield from self.finish("stop" if stopped else "length", stopped)
+        complete = stopped or self.form.over  # where only an end token could follow, none is waited for
+        if complete or self.room <= 0:
+            yield from self.finish("stop" if complete else "length", stopped)
             return
         cleared = self.monitor.cleared if self.settings.enforce else len(self.emitted)
-        yield from self.text.release(len(self.emitted), cleared)
+        shown = self.text.release(len(self.emitted), cleared)
+        yield from shown if self.calls is None else self.calls.read(shown)
 
     def _count(self, step: Emission) -> None:
         t = self.tally
-        t.accepted += step.accepted
         t.safety_tokens += step.mode == "safety"
         if step.evidence.scored:
             t.scored += 1
+            t.accepted += step.accepted
             t.agreeing += step.evidence.agreement
         self.note_statistic(step.statistic)
 
@@ -189,8 +196,10 @@ class Sequence:
 
     def finish(self, reason: FinishReason, stopped: bool = False) -> Iterator[Event]:
         """End the answer normally: nothing is withheld any more."""
-        yield from self.text.finish(stopped)
-        yield self._finished(reason)
+        shown = self.text.finish(stopped)
+        yield from shown if self.calls is None else self.calls.finish(shown)
+        called = self.calls is not None and self.calls.complete > 0
+        yield self._finished("tool_calls" if called and reason == "stop" else reason)
 
     def _finished(self, reason: FinishReason) -> Finished:
         self.done = True
@@ -199,10 +208,10 @@ class Sequence:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=len(self.emitted),
             thinking_tokens=self.text.thinking_tokens,
-            summary=self._summary(),
+            summary=self._summary(reason),
         )
 
-    def _summary(self) -> Summary:
+    def _summary(self, reason: FinishReason) -> Summary:
         t, safety = self.tally, self.request.safety
         return Summary(
             monitor=safety.monitor,
@@ -224,7 +233,9 @@ class Sequence:
             max_statistic=t.max_statistic,
             prefill_tokens=len(self.prefill),
             seed=self.seed,
+            declined=self.form.declined,
             refusal=_refusal_info(self.refused),
+            tool_calls=self.calls.risks() if self.calls is not None and reason != "refusal" else [],
         )
 
 
@@ -233,7 +244,7 @@ def _token(step: Emission, index: int, text: str, thinking: bool) -> Token:
     e, d = step.evidence, step.draw
     return Token(
         index, d.token, text, thinking, step.mode, e.agreement, step.accepted, d.p_target, d.p_draft, d.prob,
-        e.kl, e.total_variation, e.entropy_target, e.entropy_draft, step.statistic,
+        e.kl, e.total_variation, e.entropy_target, e.entropy_draft, step.statistic, e.scored,
     )  # fmt: skip
 
 

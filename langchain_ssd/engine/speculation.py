@@ -16,9 +16,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..decoding.evidence import pick, restrict
 from ..decoding.sampling import keyed_uniform
 from ..decoding.verify import Refusal, Scored, propose, score, walk
-from .block import Block, RowStore, extend
+from .block import Block, RowStore, draft_rows, extend
+from .constraints import legal_rows
 from .models import CachedModel
 from .outbox import Outbox, no_finite
 from .sequence import Sequence
@@ -67,7 +69,9 @@ class Speculation:
     def run(self) -> None:
         """Draft, verify, emit, rewind."""
         for turn in range(max((b.size for b in self._blocks), default=0)):
-            growing = [b for b in self._blocks if b.open and turn < b.size]
+            for b in [b for b in self._blocks if b.growing and turn < b.size]:
+                self._closed(_force, [b])
+            growing = [b for b in self._blocks if b.growing and turn < b.size]
             self._closed(self._propose, growing)
             if turn == 0:
                 waiting = [b for b in growing if b.open and b.sequence.bonus is not None]
@@ -84,22 +88,24 @@ class Speculation:
                 self._fail(b, error)
 
     def _propose(self, blocks: list[Block]) -> None:
-        """One draft pass: every block that still grows gets its next proposal."""
+        """One draft pass: every block that still grows gets its next proposal, and rows for forced ones."""
         logits, ends = extend(self._draft, blocks, [b.sequence.draft_tokens for b in blocks])
         if not self._drafted.count:
             self._drafted.reserve(sum(b.size for b in self._blocks), logits)
-        if len(logits) != len(ends):
-            logits = logits[[end - 1 for end in ends]]
-        p_draft = self._drafted.add(logits, [b.sequence for b in blocks], [b.unchecked for b in blocks])
-        tokens, q = propose(p_draft, [b.sequence.rule for b in blocks], [_coin(b) for b in blocks])
-        self._drafted.keep_q(q)
-        numbers = range(self._drafted.count - len(blocks), self._drafted.count)
-        for b, token, number, ok in zip(blocks, tokens, numbers, p_draft.finite.tolist(), strict=True):
-            b.sequence.tally.draft_passes += 1
-            b.sequence.tally.drafted += 1
-            b.proposals.append(token)
-            b.drafted.append(number)
-            if not ok:
+        wanted, before = draft_rows(blocks, ends), self._drafted.count
+        kept = logits if len(wanted.at) == len(logits) else logits[wanted.at]
+        p_draft = self._drafted.add(kept, wanted.sequences, wanted.ahead)
+        drawn = pick(p_draft, wanted.last)  # where the proposals come from
+        legal = legal_rows([b.sequence.form.front for b in blocks], drawn.probs)
+        drawn = drawn if legal is None else restrict(drawn, legal)
+        tokens, q = propose(drawn, [b.sequence.rule for b in blocks], [_coin(b) for b in blocks])
+        self._drafted.keep_q(q, wanted.last)
+        finite = p_draft.finite.tolist()
+        for b, token, span, ok in zip(blocks, tokens, wanted.spans, drawn.finite.tolist(), strict=True):
+            if ok and all(finite[row] for row in span):
+                numbers = range(before + span.start, before + span.stop)
+                self._closed(partial(_draw, token=token, rows=numbers), [b])
+            else:
                 self._fail(b, no_finite("draft"))
 
     def _check_bonus(self, blocks: list[Block]) -> None:
@@ -124,7 +130,7 @@ class Speculation:
                 b.sequence.bonus = logits[end - 1].clone()
 
     def _judge(self, blocks: list[Block], logits: Tensor, starts: Seq[int], count: int | None) -> None:
-        """Score proposals of all blocks at once, then walk each block.
+        """Score proposals, then walk each block; those with a grammar apart, so that others pay nothing.
 
         Args:
             blocks: the blocks that take part.
@@ -132,6 +138,13 @@ class Speculation:
             starts: for each block, which of them predicts its first unchecked proposal.
             count: proposals to look at in every block; all of them if ``None``.
         """
+        free = [b.sequence.form.legal(0).bits is None for b in blocks]
+        for kind in (True, False):
+            alike = [i for i, is_free in enumerate(free) if is_free is kind]
+            if alike:
+                self._judge_alike([blocks[i] for i in alike], logits, [starts[i] for i in alike], count)
+
+    def _judge_alike(self, blocks: list[Block], logits: Tensor, starts: Seq[int], count: int | None) -> None:
         # Rows in the order in which the draft made theirs, so that those need not be copied.
         items = sorted(
             (b.drafted[b.checked + i], start + i, i, n)
@@ -147,8 +160,10 @@ class Speculation:
         per_block = [b.sequence.row_settings() for b in blocks]
         settings = [per_block[n] for n in owners]
         positions = [s.position + i for s, i in zip(sequences, depths, strict=True)]
-        scored = score(p_target, *self._drafted.read(numbers, p_target.probs.device), settings, positions)
-        finite = p_target.finite.tolist()
+        p_draft, q = self._drafted.read(numbers, p_target.probs.device)
+        legal = legal_rows([s.form.legal(i) for s, i in zip(sequences, depths, strict=True)], p_target.probs)
+        scored = score(p_target, p_draft, q, settings, positions, legal)
+        finite = (p_target.finite & scored.target.finite).tolist()
         for n, b in enumerate(blocks):
             here = [row for row, owner in enumerate(owners) if owner == n]
             if all(finite[row] for row in here):
@@ -169,6 +184,8 @@ class Speculation:
             if s.done:
                 break
         block.open = accepted and not s.done
+        if not block.open:
+            s.form.rewind()
         for model, tokens in ((self._target, s.target_tokens), (self._draft, s.draft_tokens)):
             # A token that replaced a proposal has not been run; everything before it has.
             known = len(tokens) if accepted else len(tokens) - 1
@@ -177,6 +194,16 @@ class Speculation:
     def _fail(self, block: Block, error: Exception) -> None:
         block.open = False
         self._out.fail(block.sequence, error)
+
+
+def _force(blocks: list[Block]) -> None:
+    for b in blocks:
+        b.force()
+
+
+def _draw(blocks: list[Block], token: int, rows: range) -> None:
+    for b in blocks:
+        b.draw(token, rows)
 
 
 def _coin(block: Block) -> float:

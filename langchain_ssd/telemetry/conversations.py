@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError
 
-_FORMATS = frozenset({1})
+_FORMATS = frozenset({1, 2})
 
 
 @dataclass(slots=True)

@@ -52,13 +52,14 @@ def _plain_id(value: Any) -> str | None:
 def trace_of(run: RiskRun) -> dict[str, Any]:
     """The released tokens of a response in little room: one letter or number each.
 
-    ``mode`` has u (utility) or s (safety), ``agreement`` 1 or 0, ``characters`` the length of each text. The
-    rest is what ``langchain-ssd calibrate --from-log`` reads.
+    ``mode`` has u (utility) or s (safety), ``agreement`` 1 or 0, ``scored`` 0 where a grammar left no choice,
+    ``characters`` the length of each text. The rest is what ``langchain-ssd calibrate --from-log`` reads.
     """
     tokens = run.trace
     return {
         "mode": "".join(str(t["mode"])[0] for t in tokens),
         "agreement": "".join(str(int(t["agreement"])) for t in tokens),
+        "scored": "".join(str(int(t.get("scored", True))) for t in tokens),
         "characters": [t["characters"] for t in tokens],
         **{name: [_short(t[name]) for t in tokens] for name in ("statistic", *EVIDENCE)},
     }

@@ -17,7 +17,7 @@ _AT_THE_END: dict[str, Any] = {  # what a logger may be asked for beside the num
         "type": "object",
         "properties": {
             "mode": {"type": "string", "pattern": "^[us]*$"},
-            "agreement": {"type": "string", "pattern": "^[01]*$"},
+            **{name: {"type": "string", "pattern": "^[01]*$"} for name in ("agreement", "scored")},
             **dict.fromkeys(("statistic", "characters", *EVIDENCE), _NUMBERS),
         },
     },

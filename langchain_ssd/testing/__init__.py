@@ -12,6 +12,6 @@
     assert backend.requests[0].messages[-1].content == "Hi"
 """
 
-from .scripted import ScriptedBackend, answer, failure, refusal
+from .scripted import ScriptedBackend, answer, failure, refusal, tool_call, tool_calls
 
-__all__ = ["ScriptedBackend", "answer", "failure", "refusal"]
+__all__ = ["ScriptedBackend", "answer", "failure", "refusal", "tool_call", "tool_calls"]

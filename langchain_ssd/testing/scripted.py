@@ -1,23 +1,40 @@
 """A backend that answers from a script: what tests of chains, agents and dashboards need, without models.
 
-A script is a list of events. :func:`answer`, :func:`refusal` and :func:`failure` write the usual ones;
-any list of events that ends with ``Finished`` or ``Failed`` will do, also a wrong one, on purpose.
+A script is a list of events. :func:`answer`, :func:`tool_call`, :func:`refusal` and :func:`failure` write
+the usual ones; any list of events that ends with ``Finished`` or ``Failed`` will do, also a wrong one, on
+purpose.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ..backend import Backend, ChatMessage, ChatRequest, EventStream, Health, TextToken
 from ..errors import Cancelled, SSDError
-from ..events import Event, Failed, Finished, Mode, ModeChanged, Queued, Refused, Summary, Token
+from ..events import (
+    CallState,
+    Event,
+    Failed,
+    Finished,
+    Mode,
+    ModeChanged,
+    Queued,
+    Refused,
+    Summary,
+    Token,
+    ToolCallPart,
+)
+from ..tool_formats.scanning import is_object
 
+Arguments = Mapping[str, Any] | str
 Script = Sequence[Event]
 Reply = str | Script | SSDError | Callable[[ChatRequest], "str | Script | SSDError"]
 
@@ -36,19 +53,90 @@ def answer(
     finish_reason: str = "stop",
 ) -> list[Event]:
     """A whole answer, token by token; ``modes`` and ``agreement`` tell of the first ones."""
-    events: list[Event] = []
     words = [(word, True) for word in split(thinking)] + [(word, False) for word in split(text)]
+    events = _tokens(words, modes, agreement)
+    return [*events, _finished(events, len(split(thinking)), finish_reason)]
+
+
+def tool_call(
+    name: str,
+    arguments: Arguments,
+    *,
+    after: str = "",
+    modes: Sequence[Mode] = (),
+    agreement: Sequence[bool] = (),
+) -> list[Event]:
+    """What was said, then one call to a tool, slice by slice; see :func:`tool_calls` for several."""
+    return tool_calls((name, arguments), after=after, modes=modes, agreement=agreement)
+
+
+def tool_calls(
+    *calls: tuple[str, Arguments],
+    after: str = "",
+    modes: Sequence[Mode] = (),
+    agreement: Sequence[bool] = (),
+) -> list[Event]:
+    """What was said, then calls to tools.
+
+    Args:
+        calls: name and arguments of each; arguments that are a text stand as they are, also if they are no
+            JSON, which makes an invalid call.
+        after: the text in front.
+        modes: of the first tokens, those of the text included; a call has one token a slice.
+        agreement: of the same tokens.
+    """
+    slices = [split(args if isinstance(args, str) else json.dumps(args)) or [""] for _, args in calls]
+    words = split(after)
+    silent = [("", False)] * sum(map(len, slices))
+    events = _tokens([*((word, False) for word in words), *silent], modes, agreement)
+    tokens = [event for event in events if isinstance(event, Token)][len(words) :]
+    risks = []
+    for number, ((name, _), parts) in enumerate(zip(calls, slices, strict=True)):
+        call_id = secrets.token_hex(5)[:9]
+        own, tokens = tokens[: len(parts)], tokens[len(parts) :]
+        for token, part in zip(own, _parts(number, call_id, name, parts), strict=True):
+            events.insert(events.index(token) + 1, part)
+        risks.append(_risk(call_id, name, own))
+    called = any(isinstance(event, ToolCallPart) and event.state == "complete" for event in events)
+    finished = _finished(events, 0, "tool_calls" if called else "stop")
+    return [*events, replace(finished, summary=replace(finished.summary, tool_calls=risks))]
+
+
+def _parts(number: int, call_id: str, name: str, slices: Sequence[str]) -> list[ToolCallPart]:
+    last: CallState = "complete" if is_object("".join(slices)) else "broken"
+    return [
+        ToolCallPart(
+            number,
+            "" if place else call_id,
+            "" if place else name,
+            text,
+            last if place == len(slices) - 1 else "open",
+        )
+        for place, text in enumerate(slices)
+    ]
+
+
+def _risk(call_id: str, name: str, tokens: Sequence[Token]) -> dict[str, Any]:
+    mode = "safety" if any(token.mode == "safety" for token in tokens) else "utility"
+    ratio = sum(token.agreement for token in tokens) / len(tokens)
+    return {"id": call_id, "name": name, "mode": mode, "match_ratio": ratio}
+
+
+def _tokens(
+    words: Sequence[tuple[str, bool]], modes: Sequence[Mode], agreement: Sequence[bool]
+) -> list[Event]:
+    events: list[Event] = []
     mode: Mode = "utility"
-    for index, (word, is_thinking) in enumerate(words):
+    for index, (word, thinking) in enumerate(words):
         now: Mode = modes[index] if index < len(modes) else "utility"
         if now != mode:
             events.append(ModeChanged(position=index, mode=now))
         mode = now
         agrees = agreement[index] if index < len(agreement) else True
         events.append(
-            Token(index, index, word, thinking=is_thinking, mode=mode, agreement=agrees, p_composite=0.5)
+            Token(index, index, word, thinking=thinking, mode=mode, agreement=agrees, p_composite=0.5)
         )
-    return [*events, _finished(events, len(split(thinking)), finish_reason)]
+    return events
 
 
 def refusal(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any, get_args
 
 from ..backend import ChatMessage, ChatRequest, Role, TextToken
@@ -61,13 +61,15 @@ def hello_from_wire(frame: Frame) -> tuple[ModelSpec, ModelSpec, EngineConfig]:
 
 _SETTINGS: dict[str, type[Settings]] = {"sampling": Sampling, "safety": SSDConfig, "refusal": RefusalPolicy}
 _MESSAGE_FIELDS = tuple(f.name for f in fields(ChatMessage))
+_CONSTRAINT_FIELDS = tuple(f.name for f in fields(Constraint))
 _REQUEST_FIELDS = tuple(f.name for f in fields(ChatRequest))
 
 
 def request_to_wire(request: ChatRequest) -> Frame:
     """A request as a JSON object."""
     wire = {name: getattr(request, name) for name in _REQUEST_FIELDS}
-    wire["constraint"] = None if request.constraint is None else asdict(request.constraint)
+    constraint = request.constraint
+    wire["constraint"] = constraint and {name: getattr(constraint, name) for name in _CONSTRAINT_FIELDS}
     wire["messages"] = messages_to_wire(request.messages)
     for name in _SETTINGS:
         wire[name] = wire[name].model_dump(mode="json")
@@ -243,7 +245,11 @@ def _check_fields(wire: Frame, defaults: Mapping[str, object]) -> None:
             raise TypeError("wrong type")
 
 
+def _default(of: Field[Any]) -> object:
+    return of.default_factory() if of.default_factory is not MISSING else of.default
+
+
 _DEFAULTS: dict[type, dict[str, object]] = {
-    schema: {f.name: f.default for f in fields(schema) if f.name != "summary"}
+    schema: {f.name: _default(f) for f in fields(schema) if f.name != "summary"}
     for schema in (*KINDS.values(), Summary)
 }

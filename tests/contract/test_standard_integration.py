@@ -1,4 +1,4 @@
-"""LangChain's standard integration tests, on a scripted backend: all that need no tools."""
+"""LangChain's standard integration tests, on a scripted backend that does what they ask for."""
 
 from typing import Any
 
@@ -8,13 +8,14 @@ from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langchain_ssd import ChatSSD
-from langchain_ssd.testing import ScriptedBackend, answer
+from langchain_ssd.testing import ScriptedBackend
+
+from .sensible import HELLO, sensible
 
 pytestmark = [
-    # The third version of the event stream is beta; the standard tests use it.
+    # The third version of the event stream is beta, and so is what makes examples of tool calls.
     pytest.mark.filterwarnings("ignore:.*in beta"),
 ]
-ANSWER = answer("Hello! How can I help you today?", thinking="A greeting.")
 
 
 class TestStandardIntegration(ChatModelIntegrationTests):
@@ -24,15 +25,11 @@ class TestStandardIntegration(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"backend": ScriptedBackend(ANSWER)}
+        return {"backend": ScriptedBackend(sensible)}
 
     @property
-    def has_tool_calling(self) -> bool:
-        return False  # tools come later
-
-    @property
-    def has_structured_output(self) -> bool:
-        return False  # needs tools
+    def supports_json_mode(self) -> bool:
+        return True
 
     @property
     def supports_model_override(self) -> bool:
@@ -43,8 +40,16 @@ class TestStandardIntegration(ChatModelIntegrationTests):
         return {"invoke": ["reasoning_output"], "stream": ["reasoning_output"]}
 
     def invoke_with_reasoning_output(self, *, stream: bool = False) -> AIMessage:
-        model = ChatSSD(backend=ScriptedBackend(ANSWER), include_thinking=True)
+        model = ChatSSD(backend=ScriptedBackend(HELLO), include_thinking=True)
         if not stream:
             return model.invoke("Hi")
         first, *others = model.stream("Hi")
         return first + others
+
+
+class TestStructuredOutputByCalls(TestStandardIntegration):
+    """The same with ``with_structured_output(method="function_calling")``."""
+
+    @property
+    def structured_output_kwargs(self) -> dict[str, Any]:
+        return {"method": "function_calling"}

@@ -11,6 +11,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAYS = {
+    "agent_with_tools.py": ["risk of get_weather: mode ", "match ratio ", "calls [('get_weather', {'city': "],
     "basic.py": ["match ratio:", "'output_tokens': 48"],
     "guarded_agent.py": ["refusal, risk 0.", "answers that the model was asked for:"],
     "lcel_chain.py": ["a compass: ", "a thermometer: ", "a sieve: "],
@@ -24,6 +25,7 @@ SAYS = {
     "risk_log.py": ["match ratio 0.", "match ratio"],
     "shadow_mode.py": ["shadow mode:", "with enforcement:", "finish reason: length"],
     "streaming.py": ["stopped after 40 tokens"],
+    "structured_output.py": ["json_schema: Person(name=", "function_calling: Person(name="],
 }
 
 

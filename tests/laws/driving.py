@@ -6,14 +6,48 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
+from llguidance import LLMatcher, LLTokenizer
 
 from langchain_ssd.backend import ChatMessage, ChatRequest
 from langchain_ssd.config import EvidenceWeights, RefusalPolicy, Sampling, SequentialConfig, SSDConfig
+from langchain_ssd.constraint import Constraint
+from langchain_ssd.decoding.monitor import Decision, Mode
+from langchain_ssd.engine import prompts, requests
 from langchain_ssd.engine.engine import Engine
+from langchain_ssd.engine.grammar_text import grammar_text, refusal_text
 from langchain_ssd.engine.pair import Pair
 from langchain_ssd.events import BinScored, Event, Finished, PrefillScored, Refused, Token
+from langchain_ssd.testing.byte_tokenizer import byte_tokenizer
 
 from .reference import Answer, Settings, Step, answer, choose, composite, evidence, naive, one_pass
+
+
+def bias(**of_characters: float) -> dict[int, float]:
+    """A logit bias of the byte tokenizer's tokens, by their characters."""
+    tokenizer = byte_tokenizer()
+    return {tokenizer.convert_tokens_to_ids(c): value for c, value in of_characters.items()}
+
+
+class Pinned:
+    """A monitor that never changes its mind."""
+
+    statistic = None
+    cleared = 0
+
+    def __init__(self, mode: Mode, alpha: float) -> None:
+        self.decision = Decision(mode, alpha)
+
+    def observe(self, evidence: object) -> Decision:
+        return self.decision
+
+    def settle(self, accepted: bool) -> None:
+        return None
+
+
+def pin(monkeypatch: pytest.MonkeyPatch, mode: Mode, alpha: float) -> None:
+    """Every answer from here on is decoded in one mode."""
+    monkeypatch.setattr(requests, "make_monitor", lambda *_: Pinned(mode, alpha))
 
 
 @dataclass
@@ -25,6 +59,7 @@ class Case:
     block_size: int = 3
     max_tokens: int = 12
     prefill: str = ""
+    constraint: Constraint | None = None
     joins_at: int = 0  # step number
     cancel_after: int | None = None  # steps after joining
 
@@ -34,6 +69,7 @@ class Case:
         return ChatRequest(
             messages=(ChatMessage("user", self.text),),
             prefill=self.prefill,
+            constraint=self.constraint,
             sampling=Sampling(
                 temperature=s.temperature,
                 top_k=s.top_k,
@@ -76,7 +112,55 @@ class Case:
             sources = [naive(m.model, p, pair.vocab_size) for m, p in sides]
         else:
             sources = [one_pass(m.model, p, prefill + emitted, pair.vocab_size) for m, p in sides]
-        return answer(*sources, prompts[0], prefill, self.settings, room, pair.end_ids)
+        grammar = None if self.constraint is None else StepByStep(pair, self.constraint, self.text)
+        return answer(*sources, prompts[0], prefill, self.settings, room, pair.end_ids, grammar)
+
+
+def wanted(asked: str) -> bool:
+    """Random models never begin to refuse, so here every other prompt makes them want to."""
+    return len(asked) % 2 == 0
+
+
+def leave_prompts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts do not tell of the form: of bytes, they would be too long for the contexts here."""
+    monkeypatch.setattr(requests, "offer_of", lambda *_: None)
+
+
+def let_some_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the look before an answer finds is :func:`wanted`."""
+    monkeypatch.setattr(prompts, "wants_to_refuse", lambda m, r, s, *_: wanted(s.request.messages[0].content))
+
+
+class StepByStep:
+    """The legal tokens at any point, from new matchers that have seen the answer's tokens, nothing else."""
+
+    def __init__(self, pair: Pair, constraint: Constraint, asked: str) -> None:
+        self._ends = sorted(pair.end_ids)
+        self._control = pair.target.renderer.control_ids
+        description = pair.target.renderer.tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
+        tokenizer = LLTokenizer(description, eos_token=self._ends)
+        texts = [
+            grammar_text(constraint, 65_536),
+            *([refusal_text()] if constraint.may_refuse and wanted(asked) else []),
+        ]
+        self._unused = [LLMatcher(tokenizer, text, log_level=0) for text in texts]
+
+    def _after(self, given: list[int]) -> list[LLMatcher]:
+        """Those of the grammars that can go so far."""
+        fresh = [matcher.deep_copy() for matcher in self._unused]
+        return [matcher for matcher in fresh if matcher.try_consume_tokens(given) == len(given)]
+
+    def legal(self, given: list[int]) -> list[int]:
+        text, accepting = set(), False
+        for matcher in self._after(given):
+            bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
+            text |= {*np.nonzero(bits)[0].tolist()} - {*self._ends} - self._control
+            accepting = accepting or matcher.is_accepting()
+        ends = self._ends if text else self._ends[:1]
+        return sorted([*text, *ends]) if accepting else sorted(text)
+
+    def over(self, given: list[int]) -> bool:
+        return self.legal(given) == self._ends[:1]
 
 
 def run(engine: Engine, cases: list[Case]) -> list[list[Event]]:
@@ -109,7 +193,8 @@ def check(events: list[Event], expected: Answer, pair: Pair, tolerance: float = 
     tokens = [e for e in events if isinstance(e, Token)]
     # The token a refusal falls on, and an end token, are drawn but never shown.
     after_its_token = expected.reason == "refusal" and expected.refusal == "low_match_ratio"
-    shown = expected.steps[: len(expected.steps) - (expected.reason == "stop" or after_its_token)]
+    ended = expected.reason == "stop" and not expected.complete
+    shown = expected.steps[: len(expected.steps) - (ended or after_its_token)]
     if expected.reason == "refusal":  # it also swallows bytes of a character that was not finished
         for end in range(len(tokens) + 1, len(shown) + 1):
             assert pair.decode([s.token for s in shown[:end]]).endswith("\ufffd")
@@ -118,6 +203,7 @@ def check(events: list[Event], expected: Answer, pair: Pair, tolerance: float = 
     assert [t.mode for t in tokens] == [s.mode for s in shown]
     assert [t.accepted for t in tokens] == [s.accepted for s in shown]
     assert [t.agreement for t in tokens] == [s.agreement for s in shown]
+    assert [t.scored for t in tokens] == [s.scored for s in shown]
     for t, s in zip(tokens, shown, strict=True):
         got = (
             t.kl,
@@ -136,8 +222,9 @@ def check(events: list[Event], expected: Answer, pair: Pair, tolerance: float = 
             assert math.isclose(t.statistic, s.statistic, rel_tol=tolerance, abs_tol=tolerance * 100)
     bins = [e for e in events if isinstance(e, BinScored)]
     assert [(b.match_ratio, b.acceptance, b.threshold, b.mode, b.verdict) for b in bins] == expected.bins
-    assert summary.agreeing == sum(s.agreement for s in expected.steps)
-    assert summary.accepted == sum(s.accepted for s in expected.steps)
+    assert summary.scored == sum(s.scored for s in expected.steps)
+    assert summary.agreeing == sum(s.agreement for s in expected.steps if s.scored)
+    assert summary.accepted == sum(s.accepted for s in expected.steps if s.scored)
     assert summary.safety_tokens == sum(s.mode == "safety" for s in expected.steps)
     refused = [e.reason for e in events if isinstance(e, Refused)]
     assert refused == ([expected.refusal] if expected.refusal else [])

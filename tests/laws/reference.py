@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ class Step:
     p_target: float
     p_draft: float
     p_composite: float
+    scored: bool = True  # false where a grammar left one token
     rows: tuple[Row, Row, str, float] | None = None  # p_M, p_m, mode and alpha, to look at a close call
 
 
@@ -71,6 +73,7 @@ class Answer:
     steps: list[Step] = field(default_factory=list)
     reason: str = "length"
     refusal: str | None = None  # why, also in shadow mode
+    complete: bool = False  # the last token completed the grammar, so that no end token was waited for
     bins: list[tuple] = field(default_factory=list)  # (match ratio, acceptance, threshold, mode, verdict)
     prefill_agreeing: int = 0
 
@@ -87,6 +90,21 @@ def order(p: Row) -> list[int]:
 def softmax(logits: Row) -> Row:
     e = np.exp(logits - logits.max())
     return e / e.sum()
+
+
+class Grammar(Protocol):
+    def legal(self, given: list[int]) -> list[int]:
+        """Ids that may follow, ascending."""
+
+    def over(self, given: list[int]) -> bool:
+        """Whether nothing may follow."""
+
+
+def spread(p: Row, ids: list[int], V: int) -> Row:
+    """A row over some ids as a row over all."""
+    out = np.zeros(V)
+    out[ids] = p
+    return out
 
 
 def composite(pM: Row, pm: Row, scheme: str, alpha: float, c: int) -> Row:
@@ -154,10 +172,10 @@ class Paper:
     def settle(self, accepted: bool) -> tuple[tuple | None, bool]:
         s = self.s
         self.bits.append(accepted)
-        self.agreed.append(self.e["agreement"])
+        self.agreed += [self.e["agreement"]] if self.e["scored"] else []
         if len(self.bits) < s.b:
             return None, False
-        beta, ratio = sum(self.bits) / s.b, sum(self.agreed) / s.b
+        beta, ratio = sum(self.bits) / s.b, sum(self.agreed) / len(self.agreed) if self.agreed else 1.0
         theta = max(0.0, round(s.theta - self.stays * s.theta_decay, 9))
         verdict = "safety" if beta < theta else "utility"
         done = (ratio, beta, theta, self.mode, verdict)
@@ -175,7 +193,8 @@ class Sequential:
     def observe(self, e: dict) -> tuple[str, float, bool]:
         s, self.e = self.s, e
         x = s.bias + s.disagreement * (0 if e["agreement"] else 1) + s.kl * e["kl"]
-        self.statistic = max(0.0, self.statistic + min(s.clip, max(-s.clip, x)))
+        if e["scored"]:
+            self.statistic = max(0.0, self.statistic + min(s.clip, max(-s.clip, x)))
         if self.statistic >= s.h_safety:
             self.mode = "safety"
         elif self.statistic <= s.h_release:
@@ -185,10 +204,11 @@ class Sequential:
 
     def settle(self, accepted: bool) -> tuple[tuple | None, bool]:
         self.bits.append(accepted)
-        self.agreed.append(self.e["agreement"])
+        self.agreed += [self.e["agreement"]] if self.e["scored"] else []
         if len(self.bits) < self.s.b:
             return None, False
-        done = (sum(self.agreed) / self.s.b, sum(self.bits) / self.s.b, None, self.mode, self.mode)
+        ratio = sum(self.agreed) / len(self.agreed) if self.agreed else 1.0
+        done = (ratio, sum(self.bits) / self.s.b, None, self.mode, self.mode)
         self.bits, self.agreed = [], []
         return done, False
 
@@ -203,6 +223,7 @@ def evidence(pM: Row, pm: Row, s: Settings) -> dict:
         "tv": float(np.abs(pM - pm).sum() / 2),
         "HM": float(-(pM[pM > 0] * np.log(pM[pM > 0])).sum()),
         "Hm": float(-(pm[pm > 0] * np.log(pm[pm > 0])).sum()),
+        "scored": True,
     }
 
 
@@ -262,11 +283,12 @@ def answer(
     s: Settings,
     limit: int,
     end_ids: frozenset[int] = frozenset(),
+    grammar: Grammar | None = None,
 ) -> Answer:
     """Answer one request; ``limit`` is the number of tokens that may be emitted."""
     out = Answer()
     try:
-        _answer(out, target, draft, target_prompt, prefill, s, limit, end_ids)
+        _answer(out, target, draft, target_prompt, prefill, s, limit, end_ids, grammar)
     except Parted:
         out.reason = "parted"
     return out
@@ -281,6 +303,7 @@ def _answer(
     s: Settings,
     limit: int,
     end_ids: frozenset[int],
+    grammar: Grammar | None,
 ) -> Answer:
     monitor = Paper(s) if s.monitor == "paper" else Sequential(s)
     for n in range(len(prefill)):
@@ -297,9 +320,12 @@ def _answer(
     given: list[int] = list(prefill)
     while len(out.steps) < limit:
         seen = (target_prompt, given)
-        pM = softmax(penalise(target(given), *seen, s))
-        pm = softmax(penalise(draft(given), *seen, s))
-        e = evidence(pM, pm, s)
+        logits = [penalise(model(given), *seen, s) for model in (target, draft)]
+        V = len(logits[0])
+        e = evidence(softmax(logits[0]), softmax(logits[1]), s)  # of the whole rows, whatever is legal
+        ids = list(range(V)) if grammar is None else grammar.legal(given)
+        e["scored"] = len(ids) > 1
+        pM, pm = (softmax(row[ids]) for row in logits)  # from here on there are no other tokens
         mode, alpha, refuse = monitor.observe(e)
         if refuse and out.refusal is None:
             out.refusal = "evidence"
@@ -307,12 +333,13 @@ def _answer(
             out.reason = "refusal"
             return out
         Q = composite(pM, pm, mode, alpha, s.c) if s.enforce else pM.copy()
+        pM, pm, Q = (spread(p, ids, V) for p in (pM, pm, Q))
         token, accepted, Qs = choose(Q, pm, len(given), s)
         statistic = monitor.statistic
         done, refuse = monitor.settle(accepted)
         out.steps.append(
             Step(token, accepted, mode, e["agreement"], e["kl"], e["tv"], e["HM"], e["Hm"], statistic,
-                 pM[token], pm[token], Qs[token], (pM, pm, mode, alpha))
+                 pM[token], pm[token], Qs[token], e["scored"], (pM, pm, mode, alpha))
         )  # fmt: skip
         given.append(token)
         if done:
@@ -322,7 +349,8 @@ def _answer(
         if refuse and s.enforce:
             out.reason = "refusal"
             return out
-        if token in end_ids:
+        out.complete = grammar is not None and token not in end_ids and grammar.over(given)
+        if token in end_ids or out.complete:
             out.reason = "stop"
             return out
     return out

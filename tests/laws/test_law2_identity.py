@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from langchain_ssd.config import EngineConfig
-from langchain_ssd.engine import requests
+from langchain_ssd.decoding.monitor import Mode
 from langchain_ssd.engine.engine import Engine
 from langchain_ssd.engine.pair import Pair
 from langchain_ssd.events import Token
 from langchain_ssd.testing.tiny_pair import FAMILIES, tiny_pair
 
-from .driving import Case, run
+from .driving import Case, pin, run
 from .reference import Settings
 
 
@@ -25,25 +25,8 @@ def greedy(model: torch.nn.Module, prompt: list[int], length: int) -> list[int]:
     return ids[len(prompt) :]
 
 
-class Pinned:
-    """A monitor that never changes its mind."""
-
-    statistic = None
-    cleared = 0
-
-    def __init__(self, mode: str, alpha: float) -> None:
-        self.decision = requests.PaperMonitor(requests.PaperSettings()).observe(None)  # type: ignore[arg-type]
-        self.decision = type(self.decision)(mode, alpha)
-
-    def observe(self, evidence: object) -> object:
-        return self.decision
-
-    def settle(self, accepted: bool) -> None:
-        return None
-
-
-def decode(pair: Pair, monkeypatch: pytest.MonkeyPatch, mode: str, alpha: float, c: int) -> list[int]:
-    monkeypatch.setattr(requests, "make_monitor", lambda *_: Pinned(mode, alpha))
+def decode(pair: Pair, monkeypatch: pytest.MonkeyPatch, mode: Mode, alpha: float, c: int) -> list[int]:
+    pin(monkeypatch, mode, alpha)
     settings = Settings(c=c, alpha_utility=alpha, alpha_floor=0.0, alpha_safety=alpha)
     case = Case("tell me", settings, block_size=4, max_tokens=20)
     events = run(Engine(pair, EngineConfig()), [case])[0]

@@ -31,7 +31,7 @@ def filled(*passes: torch.Tensor, qs: tuple[torch.Tensor | None, ...] = ()) -> R
     for i, new in enumerate(passes):
         store.add(new, [owner()] * len(new), [[]] * len(new))
         if qs:
-            store.keep_q(qs[i])
+            store.keep_q(qs[i], range(len(new)))
     return store
 
 
@@ -86,7 +86,7 @@ def test_a_new_step_forgets_the_last() -> None:
     new = logits(2, 5)
     store.reserve(2, new)
     store.add(new, [owner()] * 2, [[], []])
-    store.keep_q(None)
+    store.keep_q(None, range(2))
     got, q = store.read([0, 1], torch.device("cpu"))
     assert q is None
     assert torch.equal(got.probs, new.softmax(-1))

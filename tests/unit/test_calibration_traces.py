@@ -128,7 +128,8 @@ def test_a_risk_log_is_read_as_it_is(tmp_path: Path) -> None:
         )
         for n in range(3)
     ]
-    script = [*tokens, Finished("stop", 1, 3, summary=Summary(emitted=3, prefill_tokens=4))]
+    tokens.append(Token(3, 3, "x", agreement=False, kl=99.0, scored=False))  # a grammar left no choice
+    script = [*tokens, Finished("stop", 1, 4, summary=Summary(emitted=4, prefill_tokens=4))]
     path = tmp_path / "risk.jsonl"
     for logger in (JsonlRiskLogger(path), JsonlRiskLogger(path, trace=False)):
         ChatSSD(backend=ScriptedBackend(script)).invoke("hi", {"callbacks": [logger]})

@@ -169,8 +169,8 @@ def test_tracing_parameters():
 def test_the_profile_claims_only_what_is_true():
     model, _ = model_of(SPOKEN)
     assert model.profile["text_inputs"] is True
-    assert not model.profile["tool_calling"]
-    assert not model.profile.get("structured_output")
+    assert model.profile["tool_calling"] is True
+    assert not model.profile["image_inputs"]
     assert "max_input_tokens" not in model.profile
 
 

@@ -79,7 +79,7 @@ def test_a_field_that_was_set_badly_later_fails_the_call():
 
 
 @pytest.mark.parametrize(
-    "name", ["thteta", "tools", "model", "temprature", "api_key", "n", "target", "functions"]
+    "name", ["thteta", "tool", "model", "temprature", "api_key", "n", "target", "functions"]
 )
 def test_a_call_refuses_names_it_does_not_know(name):
     model, backend = model_of(SPOKEN)

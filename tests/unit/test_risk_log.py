@@ -83,6 +83,13 @@ def test_lines_that_are_no_events_are_counted(log: Path) -> None:
     assert read(log).skipped == 4
 
 
+def test_lines_of_the_version_before_are_read_too(log: Path) -> None:
+    now = log.read_text()
+    log.write_text(now.replace('"schema_version":2', '"schema_version":1'))
+    assert '"schema_version":1' in log.read_text()
+    assert (read(log).skipped, len(read(log).responses)) == (0, 2)
+
+
 def test_following_takes_whole_lines_only_and_notices_rotation(log: Path) -> None:
     lines, offset = follow(log, 0)
     assert follow(log, offset) == ([""], offset)

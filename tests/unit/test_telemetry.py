@@ -27,6 +27,7 @@ from langchain_ssd import ChatSSD
 from langchain_ssd.config import RefusalPolicy
 from langchain_ssd.errors import ConfigError, GenerationFailed, RequestRefused
 from langchain_ssd.events import (
+    SCHEMA_VERSION,
     BinScored,
     Event,
     Finished,
@@ -242,7 +243,7 @@ def test_the_log_has_one_line_an_event_and_no_words(tmp_path: Path) -> None:
         n.removeprefix("on_") for n in EXPECTED
     ]
     assert len(found) == 12
-    assert all(row["schema_version"] == 1 for row in found)
+    assert all(row["schema_version"] == SCHEMA_VERSION for row in found)
     assert MARKER not in path.read_text()
     assert os.stat(path).st_mode & 0o077 == 0
     log.close()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from langchain_ssd.backend import ChatMessage, ChatRequest
 from langchain_ssd.config import EngineConfig, ModelSpec, RefusalPolicy, Sampling, SSDConfig
+from langchain_ssd.constraint import Constraint
 from langchain_ssd.errors import ConfigError, InvalidRequest, ProtocolError
 from langchain_ssd.events import (
     BinScored,
@@ -22,6 +23,7 @@ from langchain_ssd.events import (
     Refused,
     Summary,
     Token,
+    ToolCallPart,
 )
 from langchain_ssd.worker import wire
 from langchain_ssd.worker.protocol import TO_PARENT, TO_WORKER, encode, read_frame
@@ -45,6 +47,13 @@ FULL = ChatRequest(
 )
 
 
+def nested(depth: int):
+    schema = {}
+    for _ in range(depth):
+        schema = {"items": schema}
+    return schema
+
+
 def across(request: ChatRequest) -> ChatRequest:
     data = wire.encode_submit(7, wire.request_body(request), submitted=0.0)
     frame = read_frame(io.BytesIO(data), TO_WORKER)
@@ -57,6 +66,27 @@ def across(request: ChatRequest) -> ChatRequest:
 @pytest.mark.parametrize("request_", [FULL, ChatRequest((ChatMessage("user", "hi"),)), ChatRequest(())])
 def test_requests_survive(request_):
     assert across(request_) == request_
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        Constraint("json_schema", {"type": "object", "properties": {"\ud800": {"const": [1, 2.5, None]}}}),
+        Constraint("json_object", may_refuse=False),
+        Constraint("choice", ["a", ""]),
+        Constraint("lark", 'start: "x"\n'),
+        Constraint("json_schema", nested(300)),
+    ],
+)
+def test_constraints_survive(constraint):
+    request = ChatRequest((), constraint=constraint)
+    assert across(request) == request
+
+
+@pytest.mark.parametrize("value", [nested(50_000), {1, 2}, object()], ids=["deep", "set", "object"])
+def test_a_constraint_that_is_no_json_is_refused(value):
+    with pytest.raises(InvalidRequest):
+        wire.request_body(ChatRequest((), constraint=Constraint("json_schema", value)))
 
 
 def joined(text: str) -> str:
@@ -131,10 +161,14 @@ EVENTS = [
     PrefillScored(3, 0.5, 1.25, "safety"),
     Token(1, 2, "a\ud800", True, "safety", False, False, 0.25, 0.5, 0.125, math.inf, 1.0, 2.0, 3.0, 4.0),
     Token(p_target=1, statistic=None),
+    Token(scored=False),
+    ToolCallPart(1, "abc", "get\ud800", '{"a": ', "open"),
+    ToolCallPart(1, arguments="1}", state="complete"),
     BinScored(1, 0.5, 0.25, None, "safety", "utility"),
     ModeChanged(5, "safety", 4.5),
     Refused(5, "low_match_ratio", "attack", "de", "Nein.", False),
     Finished("refusal", 1, 2, 3, Summary(refusal={"reason": "x"}, seconds=1.5, seed=2**64 - 1)),
+    Finished("tool_calls", summary=Summary(tool_calls=[{"id": "abc", "name": None, "match_ratio": 0.5}])),
     Failed("worker_died", "gone"),
 ]
 
@@ -148,7 +182,7 @@ def test_events_survive():
 
 
 def test_only_finished_and_failed_are_terminal():
-    assert [event for event in EVENTS if wire.is_terminal(event)] == EVENTS[-2:]
+    assert [event for event in EVENTS if wire.is_terminal(event)] == EVENTS[-3:]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +211,9 @@ def test_what_is_no_event_is_refused(value):
         wire.events_from_wire([value])
 
 
-@pytest.mark.parametrize("summary", [None, {}, [1], {**asdict(Summary()), "emitted": "3"}])
+@pytest.mark.parametrize(
+    "summary", [None, {}, [1], {**asdict(Summary()), "emitted": "3"}, {**asdict(Summary()), "tool_calls": {}}]
+)
 def test_a_damaged_summary_is_refused(summary):
     with pytest.raises(ProtocolError, match="no event"):
         wire.events_from_wire([{**Finished().to_wire(), "summary": summary}])
