@@ -10,9 +10,8 @@ import pytest
 
 from langchain_ssd.backend import ChatRequest
 from langchain_ssd.errors import InvalidRequest
-from langchain_ssd.events import Event, Finished, Queued, Token
+from langchain_ssd.events import Finished, Queued, Token
 from langchain_ssd.testing import ScriptedBackend, answer, refusal
-from langchain_ssd_tgi.server import tool_calls
 
 from .serving import chat, serving
 
@@ -214,39 +213,6 @@ def test_what_the_engine_refuses_is_422_before_a_stream_begins(stream: bool) -> 
         assert response.json() == {
             "error": error.message, "error_type": "validation", "code": "invalid_request",
         }  # fmt: skip
-
-
-class Called(Event):
-    """Stands for an event that carries parts of a tool call."""
-
-    kind = "called"
-
-    def __init__(self, *parts: dict[str, Any]) -> None:
-        object.__setattr__(self, "parts", parts)
-
-    def to_wire(self) -> dict[str, Any]:
-        return {"kind": self.kind}
-
-
-def test_parts_of_tool_calls_are_streamed_and_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tool_calls.READERS, Called, lambda event: list(event.parts))
-    script = [
-        Called({"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": ""}}),
-        Called({"index": 0, "function": {"arguments": '{"a"'}}),
-        Called({"index": 0, "function": {"arguments": ": 1}"}}),
-        Finished("stop", 0, 3),
-    ]
-    with serving(ScriptedBackend(script)) as server:
-        message = server.post(CHAT, chat(tools=[TOOL])).json()["choices"][0]["message"]
-        call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-        assert message["tool_calls"] == [call]
-        events = server.events(CHAT, chat(tools=[TOOL], stream=True))
-        deltas = [event["choices"][0]["delta"].get("tool_calls") for event in events[:-1]]
-        assert [part["function"]["arguments"] for parts in deltas[:3] for part in parts] == [
-            "",
-            '{"a"',
-            ": 1}",
-        ]
 
 
 BAD = [
