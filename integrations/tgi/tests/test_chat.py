@@ -10,7 +10,7 @@ import pytest
 
 from langchain_ssd.backend import ChatRequest
 from langchain_ssd.errors import InvalidRequest
-from langchain_ssd.events import Finished, Queued, Token, ToolCallPart
+from langchain_ssd.events import Finished, Queued, Token
 from langchain_ssd.testing import ScriptedBackend, answer, refusal
 
 from .serving import chat, serving
@@ -206,33 +206,13 @@ def test_tools_reach_the_engine(choice: Any, expected: str) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_the_engine_refuses_is_422_before_a_stream_begins(stream: bool) -> None:
-    error = InvalidRequest("the parameters of a tool must be the JSON Schema of an object")
+    error = InvalidRequest("this version cannot call tools; send the request without them")
     with serving(ScriptedBackend(error)) as server:
         response = server.post(CHAT, chat(tools=[TOOL], stream=stream))
         assert response.status_code == 422
         assert response.json() == {
             "error": error.message, "error_type": "validation", "code": "invalid_request",
         }  # fmt: skip
-
-
-def test_parts_of_tool_calls_are_streamed_and_joined() -> None:
-    script = [
-        ToolCallPart(0, "c1", "add"),
-        ToolCallPart(0, arguments='{"a"'),
-        ToolCallPart(0, arguments=": 1}", state="complete"),
-        Finished("tool_calls", 0, 3),
-    ]
-    with serving(ScriptedBackend(script)) as server:
-        message = server.post(CHAT, chat(tools=[TOOL])).json()["choices"][0]["message"]
-        call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-        assert message["tool_calls"] == [call]
-        events = server.events(CHAT, chat(tools=[TOOL], stream=True))
-        deltas = [event["choices"][0]["delta"].get("tool_calls") for event in events[:-1]]
-        assert [part["function"]["arguments"] for parts in deltas[:3] for part in parts] == [
-            "",
-            '{"a"',
-            ": 1}",
-        ]
 
 
 BAD = [

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from langchain_ssd.errors import InvalidRequest, Overloaded
-from langchain_ssd.testing import ScriptedBackend, answer, failure, refusal
+from langchain_ssd.testing import ScriptedBackend, answer, failure, refusal, tool_call
 
 from .serving import KEY, serving
 
@@ -87,6 +87,18 @@ def test_hub_reads_refusals_and_typed_errors(hub: Any) -> None:
             list(client.text_generation("hi", stream=True))
         with pytest.raises(errors.OverloadedError):
             client.text_generation("hi")
+
+
+def test_hub_calls_tools(hub: Any) -> None:
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    with serving(ScriptedBackend(tool_call("add", {"a": 1}))) as server:
+        client = hub.InferenceClient(base_url=server.url)
+        whole = client.chat_completion(ASK, tools=[tool], tool_choice="auto")
+        (call,) = whole.choices[0].message.tool_calls
+        assert (call.function.name, json.loads(call.function.arguments)) == ("add", {"a": 1})
+        chunks = list(client.chat_completion(ASK, tools=[tool], stream=True))
+        parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or ()]
+        assert json.loads("".join(part.function.arguments for part in parts)) == {"a": 1}
 
 
 # openai

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 QUICK = ["chat_model", "chat_refusals", "telemetry"]
 SLOW = {
     "chat": ["chat_settings", "chat_surfaces"],
-    "tools": ["bind_tools", "structured_output"],
+    "tools": ["bind_tools", "structured_output", "tools_end_to_end"],
     "telemetry": ["no_leak", "opentelemetry", "prometheus", "risk_log", "telemetry_leaks", "webhook"],
     "guard": [
         *("guard_chain", "guard_fallbacks", "guard_reading", "guard_refusals", "guard_results"),
@@ -31,7 +31,6 @@ ELSEWHERE = {
     "profile": "asks no backend",
     "scripted": "the scripted backend itself",
     "streaming": "what lies between any backend and ChatSSD, with a clock that a server cannot live with",
-    "tools_end_to_end": "an engine in this process, whose monitor and pair it holds",
     "tokenize": "the scripted backend itself; test_remote has it through a server",
 }
 EXCEPT = [

@@ -8,6 +8,7 @@ from langchain_ssd.backend import ChatMessage, ChatRequest
 from langchain_ssd.config import Sampling
 from langchain_ssd.constraint import Constraint
 from langchain_ssd.messages import check_text
+from langchain_ssd.tools import ToolUse, tool_use
 
 from ..protocol import SSDExtension
 from .bodies import Ask, GenerateBody
@@ -82,6 +83,13 @@ def ask_chat(config: ServerConfig, body: ChatBody, header: bool) -> Asked:
     messages, prefill = conversation(body.messages)
     wanted = body.max_completion_tokens or body.max_tokens
     ext = extension(body.ssd, header)
+    use = tool_use(
+        {
+            "tools": [tool.plain() for tool in body.tools or ()],
+            "tool_choice": body.choice,
+            "parallel_tool_calls": body.parallel_tool_calls,
+        }
+    )
     request = _request(
         config,
         ext,
@@ -89,9 +97,7 @@ def ask_chat(config: ServerConfig, body: ChatBody, header: bool) -> Asked:
         prefill=prefill,
         sampling=_checked(config, body.sampling(wanted, logprobs=bool(body.logprobs))),
         constraint=_built(body.response_format, "response_format"),
-        tools=tuple(tool.plain() for tool in body.tools or ()),
-        tool_choice=body.choice,
-        parallel_tool_calls=body.parallel_tool_calls is not False,
+        use=use,
     )
     return _asked(config, request, ext, wanted)
 
@@ -134,11 +140,9 @@ def _request(
     sampling: Sampling,
     constraint: Constraint | None = None,
     prefill: str = "",
-    tools: tuple[dict[str, object], ...] = (),
-    tool_choice: str = "auto",
-    parallel_tool_calls: bool = True,
+    use: ToolUse | None = None,
 ) -> ChatRequest:
-    given = ext or SSDExtension()
+    given, tools = ext or SSDExtension(), use or ToolUse()
     safety, refusal = safety_of(config, given.safety, given.refusal)
     if given.constraint is not None:
         if constraint is not None:
@@ -148,9 +152,9 @@ def _request(
     return ChatRequest(
         messages=messages,
         prefill=prefill,
-        tools=tools,
-        tool_choice=tool_choice,
-        parallel_tool_calls=parallel_tool_calls,
+        tools=tools.tools,
+        tool_choice=tools.tool_choice,
+        parallel_tool_calls=tools.parallel_tool_calls,
         constraint=constraint,
         sampling=sampling,
         safety=safety,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from langchain_ssd.events import Event, Finished, Refused, Token
 
@@ -14,7 +13,6 @@ from .asking import Asked, ask_chat
 from .connection import Connection
 from .openai_bodies import ChatBody
 from .service import Service
-from .tool_calls import tool_call_deltas
 from .transcript import Transcript, logprob
 
 
@@ -73,9 +71,8 @@ class ChatWriter:
             delta["reasoning_content"] = event.text
         if isinstance(event, Refused) and event.enforced:
             delta["refusal"] = event.text
-        calls = tool_call_deltas(event)
-        if calls:
-            delta["tool_calls"] = calls
+        if self.transcript.parts:
+            delta["tool_calls"] = self.transcript.parts
         if (delta or isinstance(event, Finished)) and not self._begun:
             self._begun = True
             delta = {"role": "assistant", "content": "", **delta}
@@ -104,8 +101,9 @@ class ChatWriter:
             message["reasoning_content"] = "".join(script.thinking)
         if script.refused is not None:
             message["refusal"] = script.refused.text
-        if script.calls:
-            message["tool_calls"] = _joined(script.calls)
+        calls = script.calls.whole()
+        if calls:
+            message.update(tool_calls=calls, content=script.text or None)
         logprobs = None
         if self._logprobs and script.refused is None:  # they spell out the words that a refusal replaces
             logprobs = {"content": [_logprob(t) for t in script.tokens if not t.thinking]}
@@ -128,16 +126,3 @@ def _logprob(token: Token) -> JSON:
         "bytes": list(token.text.encode("utf-8")),
         "top_logprobs": [],
     }
-
-
-def _joined(parts: list[JSON]) -> list[JSON]:
-    """Whole tool calls out of their parts, which belong together by ``index``."""
-    calls: dict[int, JSON] = {}
-    for part in parts:
-        call = calls.setdefault(part["index"], {"id": None, "type": "function", "function": {}})
-        call["id"] = part.get("id") or call["id"]
-        function: dict[str, Any] = part.get("function", {})
-        call["function"]["name"] = function.get("name") or call["function"].get("name")
-        arguments = call["function"].get("arguments", "") + (function.get("arguments") or "")
-        call["function"]["arguments"] = arguments
-    return [calls[index] for index in sorted(calls)]

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from langchain_ssd.config import Sampling
 from langchain_ssd.constraint import Constraint
+from langchain_ssd.tools import constraint_from
 
 from .bodies import (
     Ask,
@@ -122,7 +123,8 @@ class ResponseFormat(Body):
         if self.type == "text":
             return None
         if self.json_schema is not None:
-            return Constraint("json_schema", self.json_schema.schema_)
+            schema = {"schema": self.json_schema.schema_, "strict": self.json_schema.strict}
+            return constraint_from({"type": "json_schema", "json_schema": schema})
         if self.value is not None:
             return build_constraint(self.type, self.value)
         if self.type == "json_object":

@@ -1,27 +1,71 @@
-"""Tool calls out of events: the one place where the two meet."""
+"""Calls to tools out of events, in OpenAI's shape.
+
+Clients read the arguments of streamed calls leniently: they close what was left open. A call that was cut
+off, or whose answer was refused after it had been shown, would then be made all the same. So such a call gets
+a last slice that no reader can mend, as it does in ``ChatSSD``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from langchain_ssd.events import Event, ToolCallPart
+from langchain_ssd.call_chunks import unmendable
+from langchain_ssd.events import Event, Refused, ToolCallPart
+
+JSON = dict[str, Any]
 
 
-def _part(event: ToolCallPart) -> list[dict[str, Any]]:
-    """Name and id come with the first part of a call, as OpenAI streams them."""
-    function = {"arguments": event.arguments}
-    if not event.call_id:
-        return [{"index": event.call, "function": function}]
-    named = {"name": event.name, **function}
-    return [{"index": event.call, "id": event.call_id, "type": "function", "function": named}]
+@dataclass(slots=True)
+class _Call:
+    call_id: str
+    name: str
+    arguments: str = ""
+    broken: bool = False
 
 
-READERS: dict[type[Event], Callable[[Any], list[dict[str, Any]]]] = {ToolCallPart: _part}
-"""How each kind of event that carries parts of tool calls is read."""
+class Calls:
+    """The calls of one answer, as they come in."""
 
+    def __init__(self) -> None:
+        self._calls: dict[int, _Call] = {}
 
-def tool_call_deltas(event: Event) -> list[dict[str, Any]]:
-    """The parts of tool calls that an event carries, in the shape of ``delta.tool_calls``."""
-    read = READERS.get(type(event))
-    return [] if read is None else read(event)
+    def deltas(self, event: Event) -> list[JSON]:
+        """What an event adds to a stream, in the shape of ``delta.tool_calls``."""
+        if isinstance(event, ToolCallPart):
+            return [self._part(event)]
+        if isinstance(event, Refused) and event.enforced:
+            return self._withdraw()
+        return []
+
+    def whole(self) -> list[JSON]:
+        """All calls, with the arguments that the model wrote; none if the answer was refused."""
+        return [
+            {
+                "id": call.call_id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for _, call in sorted(self._calls.items())
+        ]
+
+    def _part(self, part: ToolCallPart) -> JSON:
+        first = part.call not in self._calls
+        call = self._calls.setdefault(part.call, _Call(part.call_id, part.name))
+        call.arguments += part.arguments
+        call.broken = part.state == "broken"
+        added = part.arguments + (unmendable(call.arguments) if call.broken else "")
+        if not first:
+            return {"index": part.call, "function": {"arguments": added}}
+        function = {"name": call.name, "arguments": added}
+        return {"index": part.call, "id": call.call_id, "type": "function", "function": function}
+
+    def _withdraw(self) -> list[JSON]:
+        """No call of a refused answer may be made, not even a whole one."""
+        shown = [
+            {"index": number, "function": {"arguments": unmendable(call.arguments)}}
+            for number, call in self._calls.items()
+            if not call.broken
+        ]
+        self._calls.clear()
+        return shown

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from langchain_ssd.backend import ChatRequest
-from langchain_ssd.events import SCHEMA_VERSION, Event, Finished, Refused, Token
+from langchain_ssd.events import SCHEMA_VERSION, Event, Finished, Refused, Token, ToolCallPart
 
-from .tool_calls import tool_call_deltas
+from .tool_calls import JSON, Calls
 
 _PARAGRAPH = "\n\n"  # between text that was released and the refusal that ends it
 _LEAST = -9999.0  # JSON has no infinity; OpenAI's interface says this for "very unlikely"
@@ -21,6 +21,7 @@ class Transcript:
 
     Attributes:
         with_stops: the request had stop strings, so that an end by one can be told from the model's own.
+        parts: what the last event adds to the calls of a stream.
         appends: a refusal stands behind what had been released, also in a whole answer.
     """
 
@@ -30,12 +31,14 @@ class Transcript:
     thinking: list[str] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
     besides: list[Event] = field(default_factory=list)
-    calls: list[dict[str, Any]] = field(default_factory=list)
+    calls: Calls = field(default_factory=Calls)
+    parts: list[JSON] = field(default_factory=list)
     refused: Refused | None = None
     finished: Finished | None = None
 
     def add(self, event: Event) -> str:
         """Take an event in; the text that it adds to a stream."""
+        self.parts = self.calls.deltas(event)
         if isinstance(event, Token):
             self.tokens.append(event)
             (self.thinking if event.thinking else self.shown).append(event.text)
@@ -43,7 +46,8 @@ class Transcript:
         if isinstance(event, Finished):
             self.finished = event
             return ""
-        self.calls += tool_call_deltas(event)
+        if isinstance(event, ToolCallPart):
+            return ""
         self.besides.append(event)
         if isinstance(event, Refused) and event.enforced:
             text = (_PARAGRAPH if any(self.shown) else "") + event.text
@@ -84,9 +88,7 @@ class Transcript:
     @property
     def openai_reason(self) -> str:
         """How it ended, by OpenAI's names."""
-        if self.refused is not None:
-            return "content_filter"
-        return "tool_calls" if self.calls and self.end.finish_reason == "stop" else self.end.finish_reason
+        return self.end.finish_reason if self.refused is None else "content_filter"
 
     def usage(self) -> dict[str, Any]:
         """Tokens, by OpenAI's names."""
