@@ -64,8 +64,7 @@ def measure(pair: Pair, form: Constraint | None, streams: int) -> dict[str, Any]
     emitted = sum(s.emitted for s in summaries)
     return {
         "tokens/s": emitted / seconds,
-        "tokens per CPU second": emitted
-        / cpu_seconds,  # of all threads: what other programs do matters little
+        "tokens per CPU second": emitted / cpu_seconds,  # of all threads; other programs matter little
         "forced": 1 - sum(s.scored for s in summaries) / emitted,
         "target passes per token": sum(s.target_passes for s in summaries) / emitted,
         "draft passes per token": sum(s.draft_passes for s in summaries) / emitted,
