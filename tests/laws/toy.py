@@ -57,7 +57,9 @@ def toy_pair(seed: int = 0, noise: float = 1.2) -> Pair:
     target = ToyModel(seed)
     draft = ToyModel(seed + 1, target.table, noise)
     renderer = SimpleNamespace(
-        render=lambda messages: [0, 0],
+        tool_format=None,
+        control_texts={},
+        render=lambda messages, tools=None: [0, 0],
         encode=lambda text: [],
         thinks=False,
         opens_thinking=lambda prompt, prefill: False,
