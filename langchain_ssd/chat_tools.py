@@ -40,7 +40,8 @@ class ChatTools(ChatFields):
             tools: functions, pydantic classes, dictionaries, or LangChain's own tools.
             tool_choice: "auto" (also ``None``), "none", "any" or "required" or ``True``, a tool's name, or
                 OpenAI's dictionary that names one.
-            parallel_tool_calls: whether one answer may hold several calls; by default it may.
+            parallel_tool_calls: whether one answer may hold several calls; by default it may, unless calls
+                are demanded.
             strict: ``True`` makes an error of a schema that the grammar cannot keep to the letter, ``False``
                 takes any JSON object as arguments.
             kwargs: more arguments of a call, such as ``temperature`` or ``response_format``.

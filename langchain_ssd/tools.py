@@ -48,10 +48,12 @@ def tool_use(options: Mapping[str, Any]) -> ToolUse:
     parallel = options.get("parallel_tool_calls")
     if parallel is not None and not isinstance(parallel, bool):
         raise InvalidRequest("parallel_tool_calls must be true or false")
+    choice = plain_choice(options.get("tool_choice"), tools)
     return ToolUse(
         tools=tools,
-        tool_choice=plain_choice(options.get("tool_choice"), tools),
-        parallel_tool_calls=parallel is not False,
+        tool_choice=choice,
+        # Small models that must call something call it again and again; who wants several can say so.
+        parallel_tool_calls=choice == "auto" if parallel is None else parallel,
         constraint=constraint_from(options.get("response_format")),
     )
 

@@ -15,7 +15,8 @@ from langchain_ssd import ChatSSD
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*in beta")]
 
-SETTINGS: dict[str, Any] = {"seed": 1, "max_tokens": 128, "timeout": 300}
+# Greedy, the model says "a cat, and a cat, and a cat" until it is cut off, within a string of JSON too.
+SETTINGS: dict[str, Any] = {"temperature": 0.7, "seed": 1, "max_tokens": 256, "timeout": 300}
 
 
 @pytest.fixture(scope="module", autouse=True)

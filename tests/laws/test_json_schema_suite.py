@@ -74,7 +74,7 @@ def test_answers_to_the_suites_schemas_validate(mode: str, monkeypatch: pytest.M
     leave_prompts_alone(monkeypatch)
     loaded, rng, found = pair(0), random.Random(mode), Counter[str]()
     asked = [case(group["schema"], rng, closing(loaded)) for group in supported()]
-    answers = run(Engine(loaded, EngineConfig(max_batch=4)), asked)
+    answers = run(Engine(loaded, EngineConfig(max_batch=4, max_queue=len(asked))), asked)
     for group, events in zip(supported(), answers, strict=True):
         end = events[-1]
         assert isinstance(end, Finished), (group, end)
