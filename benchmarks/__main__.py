@@ -19,6 +19,7 @@ NAMES = {
     "drafts": "the same for both default drafts, and for a costlier target",
     "holes": "holes 4 and 6 of the paper monitor before and after calibration",
     "grammar": "tokens per second under a grammar beside free text",
+    "forms": "whether a form trips the monitor: benign prompts with and without a schema",
     "grammar_libraries": "llguidance against xgrammar: masks, compiling, rollback (pip install xgrammar)",
     "hold_back": "what hold-back costs benign streams, in tokens and milliseconds",
     "telemetry": "tokens per second with three risk handlers on",

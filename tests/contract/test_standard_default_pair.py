@@ -53,6 +53,14 @@ class TestDefaultPair(ChatModelIntegrationTests):
     def test_unicode_tool_call_integration(self, model: BaseChatModel) -> None:
         super().test_unicode_tool_call_integration(model)
 
+    @pytest.mark.xfail(
+        reason="a draft of 135M parameters takes about one benign request in twenty for an attack when it "
+        "must write JSON (python -m benchmarks forms)",
+        strict=False,
+    )
+    def test_structured_output_optional_param(self, model: BaseChatModel) -> None:
+        super().test_structured_output_optional_param(model)
+
     @pytest.mark.xfail(reason="a model of 135M parameters may choose other keys than asked for", strict=False)
     def test_json_mode(self, model: BaseChatModel) -> None:
         super().test_json_mode(model)
