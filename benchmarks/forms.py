@@ -1,4 +1,4 @@
-"""Does a form trip the monitor? Benign prompts free, told of a schema, and held to it: how many it refuses."""
+"""Does a form trip the monitor? Benign prompts free, told of a schema, and held to it."""
 
 from __future__ import annotations
 
