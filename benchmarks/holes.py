@@ -29,7 +29,7 @@ from langchain_ssd.engine.delta import keep_layers
 from langchain_ssd.engine.loading import load_pair
 from langchain_ssd.engine.models import CachedModel
 from langchain_ssd.engine.pair import Pair
-from langchain_ssd.engine.requests import make_settings
+from langchain_ssd.engine.safety_settings import make_settings
 from langchain_ssd.evaluation.statistics import wilson
 from langchain_ssd.profile import find_profile
 

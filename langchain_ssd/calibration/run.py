@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import EvidenceWeights, SequentialConfig, SSDConfig
 from ..decoding.sampling import SamplingRule
 from ..engine.pair import Pair
-from ..engine.requests import make_settings
+from ..engine.safety_settings import make_settings
 from ..errors import ConfigError
 from ..profile import Profile, ProfiledModel
 from .collect import AlphaCounts, Answer, Report, Request, answer, collect

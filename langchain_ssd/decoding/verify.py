@@ -155,6 +155,20 @@ def score(
     if legal is not None or any(s.alpha_utility != s.alpha_start for s in settings):
         whole = spaces if legal is None else _spaces(target, draft, settings, None)
         start = _choices(whole.utility, [s.alpha_start for s in settings], settings, None)
+    evidence, best = _read(target, draft, from_target, from_draft, start, legal, positions)
+    return Scored(from_target, from_draft, spaces, q, settings, evidence, best, utility)
+
+
+def _read(
+    target: Rows,
+    draft: Rows,
+    from_target: Rows,
+    from_draft: Rows,
+    start: Sequence[Choice],
+    legal: Tensor | None,
+    positions: Sequence[int],
+) -> tuple[list[Evidence], list[Draw]]:
+    """Numbers out of tensors, in one transfer: each row's evidence, and the target's best legal token."""
     at = from_target.best.unsqueeze(1)
     p_draft = from_draft.probs.gather(1, at)[:, 0]  # (R,)
     columns = [target.best, draft.best, *features(target, draft), at[:, 0], from_target.best_prob, p_draft]
@@ -166,7 +180,7 @@ def score(
         best.append(Draw(int(token), p, p, p_m))
         agreement = int(m) == (int(M) if choice.whole_target else choice.best.token)
         evidence.append(Evidence(n, agreement, kl, tv, H, h, scored))
-    return Scored(from_target, from_draft, spaces, q, settings, evidence, best, utility)
+    return evidence, best
 
 
 def _spaces(target: Rows, draft: Rows, settings: Sequence[RowSettings], legal: Tensor | None) -> SampleSpaces:

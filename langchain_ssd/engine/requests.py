@@ -1,36 +1,25 @@
-"""A chat request → a sequence: rendering, limits, and the decoding room's own settings.
+"""A chat request → a sequence: checks, rendering, limits, the form of its answer.
 
 Everything here happens before any forward pass; what is wrong with a request is found here.
 """
 
 from __future__ import annotations
 
-import math
 import secrets
 from typing import Any
 
 import torch
 
 from ..backend import ChatRequest
-from ..config import RefusalPolicy, SSDConfig
 from ..constraint import Constraint
-from ..decoding.monitor import (
-    LinearLogOdds,
-    Monitor,
-    PaperMonitor,
-    PaperSettings,
-    SequentialMonitor,
-    SequentialSettings,
-)
-from ..decoding.refusal import RefusalRule
 from ..decoding.sampling import SamplingRule
-from ..decoding.verify import RowSettings
 from ..errors import ContextOverflow, InvalidRequest
 from .constraints import Form, FreeText
 from .grammar_library import Grammars
 from .json_schemas import texts as texts_in
 from .pair import Pair
 from .penalties import Penalties
+from .safety_settings import make_monitor, make_refusal, make_settings
 from .sequence import Sequence
 from .text import TextStream, ThinkingSplitter, TokenDecoder
 from .tool_calls import ToolCallReader, reader_for
@@ -62,15 +51,11 @@ def open_sequence(
     grammars = grammars or Grammars(pair)
     constraint = _constraint(pair, grammars, request)
     prefill = pair.target.renderer.encode(request.prefill)
-    offer = offer_of(request, pair.tool_format)
-    prompts = [side.renderer.render(request.messages, offer) for side in (pair.target, pair.draft)]
-    if not all(prompts):
-        raise InvalidRequest("the chat template renders nothing for these messages")
-    target, draft = (prompt + prefill for prompt in prompts)
+    prompt, draft_prompt = _prompts(pair, request)
+    target, draft = prompt + prefill, draft_prompt + prefill
     room = _room(pair, len(target), len(draft), request.sampling.max_tokens)
     sampling, safety = request.sampling, request.safety
     rule = SamplingRule(sampling.temperature, sampling.top_k, sampling.top_p)
-    answer_starts = len(target) - len(prefill)
     seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
     return Sequence(
         request_id=request_id,
@@ -86,15 +71,24 @@ def open_sequence(
         refusal=make_refusal(safety, request.refusal),
         rule=rule,
         settings=make_settings(safety, rule),
-        text=_text_stream(pair, request, prompts[0], prefill),
+        text=_text_stream(pair, request, prompt, prefill),
         calls=_call_reader(pair, request, seed, target),
-        penalties=Penalties(sampling, target[:answer_starts], prefill, pair.vocab_size),
-        form=_form(pair, grammars, request, constraint, prompts[0], prefill),
+        penalties=Penalties(sampling, prompt, prefill, pair.vocab_size),
+        form=_form(pair, grammars, request, constraint, prompt, prefill),
         # Passes of other shapes round differently; only float64 is far enough from a near tie not to care.
         alone=sampling.seed is not None and pair.target.model.dtype != torch.float64,
         calibrated=safety.monitor == "sequential" and safety.sequential.calibrated,
         prompt_tokens=len(target),
     )
+
+
+def _prompts(pair: Pair, request: ChatRequest) -> tuple[list[int], list[int]]:
+    """The conversation by each model's own template, up to where the answer begins."""
+    offer = offer_of(request, pair.tool_format)
+    target, draft = (side.renderer.render(request.messages, offer) for side in (pair.target, pair.draft))
+    if not (target and draft):
+        raise InvalidRequest("the chat template renders nothing for these messages")
+    return target, draft
 
 
 def _check(request: ChatRequest) -> None:
@@ -179,49 +173,3 @@ def _text_stream(pair: Pair, request: ChatRequest, prompt: list[int], prefill: l
 def _call_reader(pair: Pair, request: ChatRequest, seed: int, prompt: list[int]) -> ToolCallReader | None:
     tools = offered(request)
     return reader_for(pair.tool_format, tools, request.prefill, seed, prompt) if tools else None
-
-
-def make_monitor(safety: SSDConfig, refusal: RefusalPolicy) -> Monitor:
-    """The decoding room's monitor for a user's settings."""
-    if safety.monitor == "paper":
-        return PaperMonitor(
-            PaperSettings(
-                bin_size=safety.bin_size,
-                theta=safety.theta,
-                theta_decay=safety.theta_decay,
-                alpha_utility=safety.alpha_utility,
-                alpha_floor=safety.alpha_floor,
-                alpha_decay=safety.alpha_decay,
-                alpha_safety=safety.alpha_safety,
-            )
-        )
-    s = safety.sequential
-    return SequentialMonitor(
-        SequentialSettings(
-            h_safety=s.h_safety,
-            h_release=s.h_release,
-            h_refuse=s.h_refuse if refusal.enabled else math.inf,
-            log_odds=LinearLogOdds(**s.evidence.model_dump()),
-            alpha_utility=safety.alpha_utility,
-            alpha_safety=safety.alpha_safety,
-            bin_size=safety.bin_size,
-        )
-    )
-
-
-def make_refusal(safety: SSDConfig, refusal: RefusalPolicy) -> RefusalRule:
-    """The paper monitor's fallback. Switched off, and beside the sequential monitor, no bin is low enough."""
-    by_bins = refusal.enabled and safety.monitor == "paper"
-    return RefusalRule(refusal.patience, refusal.refuse_below if by_bins else -1.0)
-
-
-def make_settings(safety: SSDConfig, rule: SamplingRule) -> RowSettings:
-    """What every row of a sequence shares."""
-    return RowSettings(
-        common=safety.common_tokens,
-        alpha_start=safety.alpha_utility,
-        alpha_utility=safety.alpha_utility,
-        alpha_safety=safety.alpha_safety,
-        rule=rule,
-        enforce=safety.enforce,
-    )

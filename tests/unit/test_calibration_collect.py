@@ -19,7 +19,7 @@ from langchain_ssd.decoding.monitor import Evidence
 from langchain_ssd.decoding.sampling import SamplingRule
 from langchain_ssd.engine.engine import Engine
 from langchain_ssd.engine.pair import Pair
-from langchain_ssd.engine.requests import make_settings
+from langchain_ssd.engine.safety_settings import make_settings
 from langchain_ssd.errors import NonFiniteLogits
 from langchain_ssd.events import Event, Finished, Token
 from langchain_ssd.testing.tiny_pair import tiny_pair
