@@ -24,7 +24,9 @@ _BREAKS = ("]", "}", '"]', '"}', 'n"]', 'n"}')
 
 
 @dataclass(slots=True)
-class _Call:
+class Call:
+    """One call so far."""
+
     call_id: str
     name: str
     arguments: str = ""
@@ -32,10 +34,14 @@ class _Call:
 
 
 class CallChunks:
-    """The calls of one answer, as they come in."""
+    """The calls of one answer, as they come in.
+
+    Attributes:
+        calls: so far, in the order in which they began; none once a refusal has withdrawn them.
+    """
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
+        self.calls: list[Call] = []
 
     def part(self, part: ToolCallPart) -> AIMessageChunk:
         """The chunk that carries one part.
@@ -43,10 +49,10 @@ class CallChunks:
         Raises:
             ProtocolError: the part is of a call that has not begun, or is over.
         """
-        first = part.call == len(self._calls)
+        first = part.call == len(self.calls)
         if first:
-            self._calls.append(_Call(part.call_id, part.name))
-        call = self._calls[part.call] if 0 <= part.call < len(self._calls) else None
+            self.calls.append(Call(part.call_id, part.name))
+        call = self.calls[part.call] if 0 <= part.call < len(self.calls) else None
         if call is None or call.state != "open":
             raise ProtocolError("the backend sent a part of a call that is not open")
         call.arguments += part.arguments
@@ -59,17 +65,17 @@ class CallChunks:
         """A refusal follows: no call of this answer may be made, not even a whole one."""
         shown = [
             self._chunk(number, unmendable(call.arguments))
-            for number, call in enumerate(self._calls)
+            for number, call in enumerate(self.calls)
             if call.state != "broken"
         ]
-        self._calls.clear()
+        self.calls.clear()
         return _message(shown) if shown else None
 
     def valid(self) -> list[ToolCall]:
         """Calls that can be made."""
         return [
             tool_call(name=call.name, args=json.loads(call.arguments), id=call.call_id)
-            for call in self._calls
+            for call in self.calls
             if call.state == "complete"
         ]
 
@@ -77,13 +83,13 @@ class CallChunks:
         """The others, with what was written for arguments."""
         return [
             invalid_tool_call(name=call.name, args=call.arguments, id=call.call_id, error=_WHY)
-            for call in self._calls
+            for call in self.calls
             if call.state != "complete"
         ]
 
     def _chunk(self, number: int, arguments: str, *, first: bool = False) -> ToolCallChunk:
         # A name and an id on two chunks of a call would be joined to nonsense.
-        call = self._calls[number]
+        call = self.calls[number]
         name, call_id = (call.name, call.call_id) if first else (None, None)
         return tool_call_chunk(name=name, args=arguments, id=call_id, index=number)
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from langchain_ssd import ChatSSD
 from langchain_ssd.constraint import Constraint
+from langchain_ssd.errors import ProtocolError
 from langchain_ssd.events import Finished, Refused, ToolCallPart
 from langchain_ssd.testing import ScriptedBackend, answer, tool_call, tool_calls
 
@@ -110,6 +111,74 @@ def test_a_broken_call_is_broken_for_lenient_readers_too() -> None:
         assert mended(arguments(parts_of(events))[0]) is None
         message = server.post(CHAT, chat(tools=[TOOL])).json()["choices"][0]["message"]
         assert message["tool_calls"][0]["function"]["arguments"] == '{"a": 1'
+
+
+LIES = [
+    [ToolCallPart(0, "id", "add", "oops", "complete")],
+    [ToolCallPart(0, "id", "add", '{"a": 1'), ToolCallPart(0, "", "", "", "complete")],
+    [ToolCallPart(0, "id", "add", '{"a": 1', "complete")],
+]
+
+
+@pytest.mark.parametrize("parts", LIES, ids=["no JSON", "open, two parts", "open, one part"])
+def test_a_backend_that_calls_broken_arguments_complete_is_not_believed(parts: list[Any]) -> None:
+    with serving(ScriptedBackend([*parts, Finished("tool_calls")])) as server:
+        for ssd in (None, True):
+            events = server.events(CHAT, chat(tools=[TOOL], stream=True, ssd=ssd))
+            assert mended(arguments(parts_of(events))[0]) is None
+        message = server.post(CHAT, chat(tools=[TOOL])).json()["choices"][0]["message"]
+        said = "".join(part.arguments for part in parts)
+        assert [call["function"]["arguments"] for call in message["tool_calls"]] == [said]
+
+
+@pytest.mark.parametrize("state", ["open", "broken"])
+def test_a_call_that_was_not_completed_cannot_be_read_in_a_whole_answer(state: Any) -> None:
+    with serving(ScriptedBackend([ToolCallPart(0, "id", "add", '{"a": 1}', state), Finished()])) as server:
+        message = server.post(CHAT, chat(tools=[TOOL])).json()["choices"][0]["message"]
+        assert mended(message["tool_calls"][0]["function"]["arguments"]) is None
+
+
+MIXED_UP = [
+    [ToolCallPart(1, "id", "f")],
+    [ToolCallPart(-1, "id", "f")],
+    [ToolCallPart(0, "id", "f", "{}", "complete"), ToolCallPart(0, "", "", "{}")],
+]
+SURFACES: list[tuple[str, str, dict[str, Any]]] = [
+    (CHAT, CHAT, chat()),
+    ("/v1/completions", "/v1/completions", {"prompt": "hi"}),
+    ("/generate", "/generate_stream", {"inputs": "hi"}),
+    ("/", "/", {"inputs": "hi"}),
+]
+
+
+@pytest.mark.parametrize("ssd", [None, True], ids=["plain", "telemetry"])
+@pytest.mark.parametrize("parts", MIXED_UP, ids=["from nowhere", "negative", "after the end"])
+@pytest.mark.parametrize(("path", "stream_path", "body"), SURFACES, ids=[path for path, _, _ in SURFACES])
+def test_a_backend_that_mixes_calls_up_fails_the_request(
+    path: str, stream_path: str, body: dict[str, Any], parts: list[Any], ssd: Any
+) -> None:
+    error = ProtocolError("the backend sent a part of a call that is not open")
+    expected = {"error": error.message, "error_type": "incomplete_generation", "code": error.code}
+    streams = {} if stream_path == "/generate_stream" else {"stream": True}
+    with serving(ScriptedBackend([*parts, Finished("tool_calls")])) as server:
+        response = server.post(path, {**body, "ssd": ssd})
+        assert (response.status_code, response.json()) == (500, expected)
+        *events, last = server.events(stream_path, {**body, **streams, "ssd": ssd})
+        assert last == expected
+        assert "[DONE]" not in events
+        told = [event["ssd"] for event in events if event.get("ssd", {}).get("kind") == "failed"]
+        said = {"kind": "failed", "code": error.code, "message": error.message, "retry_after": None}
+        assert told == ([said] if ssd else [])
+
+
+@pytest.mark.parametrize("parts", MIXED_UP)
+def test_chatssd_gets_the_same_error_for_calls_that_are_mixed_up(parts: list[Any]) -> None:
+    with serving(ScriptedBackend([*parts, Finished("tool_calls")])) as server:
+        model = ChatSSD(base_url=server.url)
+        with pytest.raises(ProtocolError, match="not open"):
+            model.invoke("hi")
+        with pytest.raises(ProtocolError, match="not open"):
+            list(model.stream("hi"))
 
 
 def test_a_summary_has_how_calls_were_decoded_and_no_argument() -> None:

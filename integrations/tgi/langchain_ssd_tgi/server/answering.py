@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import aclosing
 from typing import Any, Protocol
 
+from langchain_ssd.errors import SSDError
 from langchain_ssd.events import Event, Failed
 
 from .asking import Asked
 from .connection import Connection
 from .flights import Flight
-from .problems import Problem
+from .problems import Problem, problem_of
 from .service import Service
 from .transcript import Transcript
 
@@ -25,7 +26,11 @@ class Writer(Protocol):
     ends_with_done: bool
 
     def frames(self, event: Event) -> Iterator[JSON]:
-        """What a stream says at an event; the last event is ``Finished``."""
+        """What a stream says at an event; the last event is ``Finished``.
+
+        Raises:
+            ProtocolError: the backend has mixed up the parts of an answer.
+        """
 
     def whole(self) -> Any:
         """The answer as one value, once it is complete."""
@@ -42,7 +47,7 @@ async def answer(service: Service, connection: Connection, asked: Asked, writer:
         ClientLeft: the work was cancelled.
     """
     async with service.flight(connection, asked) as flight:
-        await connection.while_there(_gather(flight, writer.transcript))
+        await _while_there(connection, _gather(flight, writer.transcript))
     await connection.reply(writer.whole(), headers=writer.headers())
 
 
@@ -55,12 +60,20 @@ async def stream(service: Service, connection: Connection, asked: Asked, writer:
     """
     async with service.flight(connection, asked) as flight:
         try:
-            await connection.while_there(_send(flight, connection, writer, service.config.keep_alive))
+            await _while_there(connection, _send(flight, connection, writer, service.config.keep_alive))
         except Problem as problem:
             if connection.started and asked.telemetry:  # an error event has no place for it
                 for frame in writer.frames(Failed(problem.code, problem.message)):
                     await connection.event(frame)
             raise
+
+
+async def _while_there(connection: Connection, work: Coroutine[Any, Any, None]) -> None:
+    """What a backend mixes up may show only where its events are written down: a problem like any other."""
+    try:
+        await connection.while_there(work)
+    except SSDError as error:
+        raise problem_of(error) from None
 
 
 async def _gather(flight: Flight, transcript: Transcript) -> None:

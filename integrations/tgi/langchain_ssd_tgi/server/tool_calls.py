@@ -1,4 +1,4 @@
-"""Calls to tools out of events, in OpenAI's shape.
+"""Calls to tools out of events, in OpenAI's shape, by the rules that ``ChatSSD`` has for LangChain's.
 
 Clients read the arguments of streamed calls leniently: they close what was left open. A call that was cut
 off, or whose answer was refused after it had been shown, would then be made all the same. So such a call gets
@@ -7,65 +7,70 @@ a last slice that no reader can mend, as it does in ``ChatSSD``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
 from typing import Any
 
-from langchain_ssd.call_chunks import unmendable
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.tool import ToolCallChunk
+
+from langchain_ssd.call_chunks import Call, CallChunks, unmendable
 from langchain_ssd.events import Event, Refused, ToolCallPart
 
 JSON = dict[str, Any]
-
-
-@dataclass(slots=True)
-class _Call:
-    call_id: str
-    name: str
-    arguments: str = ""
-    broken: bool = False
 
 
 class Calls:
     """The calls of one answer, as they come in."""
 
     def __init__(self) -> None:
-        self._calls: dict[int, _Call] = {}
+        self._chunks = CallChunks()
 
     def deltas(self, event: Event) -> list[JSON]:
-        """What an event adds to a stream, in the shape of ``delta.tool_calls``."""
+        """What an event adds to a stream, in the shape of ``delta.tool_calls``.
+
+        Raises:
+            ProtocolError: the event is a part of a call that has not begun, or is over.
+        """
+        message: AIMessageChunk | None = None
         if isinstance(event, ToolCallPart):
-            return [self._part(event)]
-        if isinstance(event, Refused) and event.enforced:
-            return self._withdraw()
-        return []
+            message = self._chunks.part(event)
+        elif isinstance(event, Refused) and event.enforced:
+            message = self._chunks.withdraw()
+        return [] if message is None else [_delta(chunk) for chunk in message.tool_call_chunks]
 
     def whole(self) -> list[JSON]:
-        """All calls, with the arguments that the model wrote; none if the answer was refused."""
+        """All calls; none if the answer was refused.
+
+        Readers of a whole answer are strict. So a broken call keeps the text that the model wrote, unless it
+        can be read as an object: then it gets the end that no reader can mend, as in a stream.
+        """
         return [
             {
                 "id": call.call_id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
+                "function": {"name": call.name, "arguments": _arguments(call)},
             }
-            for _, call in sorted(self._calls.items())
+            for call in self._chunks.calls
         ]
 
-    def _part(self, part: ToolCallPart) -> JSON:
-        first = part.call not in self._calls
-        call = self._calls.setdefault(part.call, _Call(part.call_id, part.name))
-        call.arguments += part.arguments
-        call.broken = part.state == "broken"
-        added = part.arguments + (unmendable(call.arguments) if call.broken else "")
-        if not first:
-            return {"index": part.call, "function": {"arguments": added}}
-        function = {"name": call.name, "arguments": added}
-        return {"index": part.call, "id": call.call_id, "type": "function", "function": function}
 
-    def _withdraw(self) -> list[JSON]:
-        """No call of a refused answer may be made, not even a whole one."""
-        shown = [
-            {"index": number, "function": {"arguments": unmendable(call.arguments)}}
-            for number, call in self._calls.items()
-            if not call.broken
-        ]
-        self._calls.clear()
-        return shown
+def _delta(chunk: ToolCallChunk) -> JSON:
+    """A name and an id stand on the first delta of a call."""
+    if chunk["id"] is None:
+        return {"index": chunk["index"], "function": {"arguments": chunk["args"]}}
+    function = {"name": chunk["name"], "arguments": chunk["args"]}
+    return {"index": chunk["index"], "id": chunk["id"], "type": "function", "function": function}
+
+
+def _arguments(call: Call) -> str:
+    if call.state == "complete" or not _reads_as_object(call.arguments):
+        return call.arguments
+    return call.arguments + unmendable(call.arguments)
+
+
+def _reads_as_object(text: str) -> bool:
+    """Whether some reader takes it for one: laxer than the rule by which a call is complete."""
+    try:
+        return isinstance(json.loads(text, strict=False), dict)
+    except ValueError:
+        return False

@@ -37,7 +37,11 @@ class Transcript:
     finished: Finished | None = None
 
     def add(self, event: Event) -> str:
-        """Take an event in; the text that it adds to a stream."""
+        """Take an event in; the text that it adds to a stream.
+
+        Raises:
+            ProtocolError: the event is a part of a call that is not open.
+        """
         self.parts = self.calls.deltas(event)
         if isinstance(event, Token):
             self.tokens.append(event)
