@@ -9,19 +9,27 @@ paragraph: it must not become a door to free text.
 
 from __future__ import annotations
 
-import json
-
 _LENGTH = 400  # characters after the opening
 _SORRY = r"((I'm|I’m|I am) (very |really |truly )?sorry|Sorry|I apologi[sz]e|Unfortunately|No)"
 _NO = (
     r"(I|[Ww]e) (can'?t|can’t|cannot|can not|won'?t|won’t|will not|must decline|must refuse|have to decline)"
     r"|(I'm|I’m|I am) (unable|not able|not allowed|not willing|not going|not comfortable)"
-    r"|([Tt]his|[Tt]hat) is (not something|something) (that )?I (can|cannot|can't|can’t|won't|won’t)"
+    r"|([Tt]his|[Tt]hat) is (not something (that )?I can|something (that )?I (cannot|can't|can’t|won't|won’t))"
 )
 _ENGLISH = rf"({_SORRY},? but |{_SORRY}[,.] |Unfortunately )?({_NO})"
-# Where the "not" comes late in a sentence, the apology and its "but" have to do.
+# Where the "not" comes late in a sentence, what is between an apology and it may be anything short.
+_BETWEEN = r"[^\x00-\x1f\x7f{}\[\]<>`|.!?;:。！？；：।]{0,80}"
+_LATE = {
+    "(Es tut mir leid|Tut mir leid), aber": " (nicht|kein)",
+    "Het spijt me, maar": " (niet|geen)",
+    "Üzgünüm, (ancak|ama)": "(amam|emem|amıyoru|emiyoru|değil)",
+    "(Извините|Простите), но": " (не|нельзя) ",
+    "(申し訳ありませんが|申し訳ございませんが)": "(ません|かねます)",
+    "(죄송하지만|죄송합니다만)": "(없|않|못)",
+    "(क्षमा करें|माफ़ कीजिए),": "(नहीं|असंभव)",
+}
 _OTHERS = (
-    *("Es tut mir leid, aber", "Tut mir leid, aber", "Dabei kann ich nicht", "Ich kann nicht"),
+    *("Dabei kann ich nicht", "Ich kann nicht"),
     *(
         "Je suis désolé, mais je ne peux pas",
         "Désolé, mais je ne peux pas",
@@ -30,20 +38,14 @@ _OTHERS = (
     *("Lo siento, pero no puedo", "Lo siento, no puedo", "No puedo"),
     *("Mi dispiace, ma non posso", "Non posso"),
     *("Sinto muito, mas não posso", "Desculpe, mas não posso", "Não posso"),
-    *("Het spijt me, maar", "Ik kan hierbij niet"),
-    *("Üzgünüm, ancak", "Üzgünüm, ama"),
-    *("Извините, но", "К сожалению, я не могу", "Я не могу"),
+    "Ik kan hierbij niet",
+    *("К сожалению, я не могу", "Я не могу"),
     *("很抱歉，我无法", "抱歉，我无法", "抱歉，我不能", "对不起，我不能", "我无法"),
-    *("申し訳ありませんが", "申し訳ございませんが"),
-    *("죄송하지만", "죄송합니다만"),
     *("عذرًا، لا يمكنني", "عذراً، لا يمكنني", "آسف، لا يمكنني", "لا يمكنني"),
-    *("क्षमा करें, ", "माफ़ कीजिए, "),
 )
-_OPENING = " | ".join([f"/{_ENGLISH}/", *(json.dumps(text, ensure_ascii=False) for text in _OTHERS)])
+_OPENING = "|".join([_ENGLISH, *(sorry + _BETWEEN + no for sorry, no in _LATE.items()), *_OTHERS])
 
-#: A Lark grammar.
+#: A Lark grammar. One terminal: the lexer never goes back to where an opening could have ended before.
 REFUSAL = rf"""
-start: OPENING REST
-OPENING: {_OPENING}
-REST: /[^\x00-\x1f\x7f{{}}\[\]<>`|]{{0,{_LENGTH}}}/
+start: /({_OPENING})[^\x00-\x1f\x7f{{}}\[\]<>`|]{{0,{_LENGTH}}}/
 """

@@ -31,6 +31,18 @@ def test_what_drafts_learn_to_say(text: str) -> None:
     assert declines(text + " It could cause serious harm. If you have another question, I'm happy to help.")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This is not something I can help with.",
+        "That is something that I won't do.",
+        "Es tut mir leid, aber dazu gebe ich keine Anleitung.",
+    ],
+)
+def test_a_late_no_is_one(text: str) -> None:
+    assert declines(text)
+
+
 @pytest.mark.parametrize("language", TEXTS)
 def test_our_own_words_in_every_language(language: str) -> None:
     assert declines(TEXTS[language])
@@ -47,6 +59,16 @@ def test_our_own_words_in_every_language(language: str) -> None:
         "This is not a problem",
         "Sure, I can't wait to help",
         "Unfortunately, the answer is long",
+        "That is something I can help with: the capital of France is Paris.",
+        "This is something I can do. Sure, here is how",
+        "Es tut mir leid, aber hier ist es",
+        "Es tut mir leid, aber hier ist es. Das ist nicht schwer.",
+        "Het spijt me, maar hier is het antwoord",
+        "Üzgünüm, ancak işte cevap",
+        "Извините, но вот ответ",  # noqa: RUF001 - Russian
+        "申し訳ありませんが、こちらが答えです",
+        "죄송하지만 여기 답이 있습니다",
+        "क्षमा करें, भारत की राजधानी दिल्ली है",
         "I",
         "",
     ],
