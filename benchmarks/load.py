@@ -84,7 +84,7 @@ def idle(server: Server) -> dict[str, float]:
     """The server's figures once nothing runs any more."""
     for _ in range(200):
         text = urllib.request.urlopen(f"{server.url}/metrics", timeout=10).read().decode()
-        if "ssd_requests_in_flight 0.0" in text and "tgi_batch_current_size 0.0" in text:
+        if "ssd_server_requests_in_flight 0.0" in text and "tgi_batch_current_size 0.0" in text:
             break
         time.sleep(0.1)
     numbers = dict(
@@ -93,7 +93,7 @@ def idle(server: Server) -> dict[str, float]:
         if " " in line and "{" not in line[:40] and line[0] != "#"
     )
     return {
-        "in flight": float(numbers["ssd_requests_in_flight"]),
+        "in flight": float(numbers["ssd_server_requests_in_flight"]),
         "in the batch": float(numbers["tgi_batch_current_size"]),
         "descriptors": server.descriptors(),
         "memory, MiB": server.memory() / 2**20,

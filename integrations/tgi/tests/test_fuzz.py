@@ -33,7 +33,7 @@ def server() -> Iterator[Program]:
         assert running.worker() == worker  # it has not died in between
         assert running.health() == 200
         assert running.ask("echo 3")["details"]["generated_tokens"] == 3
-        wait_until(lambda: "ssd_requests_in_flight 0.0" in running.client.get("/metrics").text)
+        wait_until(lambda: "ssd_server_requests_in_flight 0.0" in running.client.get("/metrics").text)
         assert running.process.poll() is None
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from langchain_ssd import ChatSSD
 from langchain_ssd.backend import Health
 from langchain_ssd.errors import GenerationFailed, InvalidRequest, Overloaded, WorkerDied
-from langchain_ssd.events import Finished, Summary, Token
+from langchain_ssd.events import Failed, Finished, ModeChanged, Refused, Summary, Token
+from langchain_ssd.telemetry import PrometheusRiskHandler
 from langchain_ssd.testing import ScriptedBackend, answer, failure, refusal
 
 from .serving import Running, chat, serving, serving_alone, wait_until
@@ -126,7 +130,7 @@ def test_a_proof_that_meets_a_full_queue_is_no_failure() -> None:
 
 
 def test_metrics_are_prometheus_and_count_what_happened() -> None:
-    summary = Summary(emitted=3, safety_tokens=1, mode_changes=2, drafted=6, accepted=4, match_ratio=0.5)
+    summary = Summary(emitted=3, safety_tokens=1, drafted=6, accepted=4)
     script = [Token(2, 1, "a"), Finished("stop", 0, 3, summary=summary)]
     replies = [script, refusal("No."), failure(GenerationFailed("x")), Overloaded("full")]
     with serving_alone(ScriptedBackend(*replies)) as server:
@@ -142,14 +146,74 @@ def test_metrics_are_prometheus_and_count_what_happened() -> None:
         }
         assert failures["generation"] >= 1
         assert failures["overloaded"] >= 1
-        assert server.metric("ssd_refusals_total", reason="evidence") == 1
-        assert server.metric("ssd_tokens_total", mode="safety") == 1
-        assert server.metric("ssd_mode_changes_total") == 2
-        assert server.metric("ssd_drafted_tokens_total") == 6
         assert server.metric("tgi_request_generated_tokens_count") == 2
-        assert {"tgi_queue_size", "tgi_batch_current_size", "ssd_requests_in_flight"} <= families.keys()
+        assert {
+            "tgi_queue_size",
+            "tgi_batch_current_size",
+            "ssd_server_requests_in_flight",
+        } <= families.keys()
         assert "secret" not in response.text
-        assert server.metric("ssd_http_responses_total", route="/generate", status="200") == 2
+        assert server.metric("ssd_server_http_responses_total", route="/generate", status="200") == 2
+
+
+def samples(page: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name.startswith("ssd_") and not sample.name.endswith("_created")
+    }
+
+
+def test_metrics_that_the_telemetry_page_has_too_are_counted_as_there() -> None:
+    summary = Summary(emitted=3, scored=2, safety_tokens=1, drafted=6, accepted=4, match_ratio=0.5)
+    scripts = [
+        [
+            Token(0, 1, "a"),
+            ModeChanged(1, "safety"),
+            Token(2, 1, "b"),
+            Finished("stop", 0, 3, summary=summary),
+        ],
+        [Token(0, 1, "a"), Finished("stop", 0, 1, summary=replace(summary, scored=0))],
+        refusal("No.", after="Sure, here is"),
+        refusal("No.", after="Sure", enforced=False),
+        [ModeChanged(0, "safety"), Refused(0), Failed("generation_failed", "x")],
+    ]
+    registry = CollectorRegistry()
+    model = ChatSSD(backend=ScriptedBackend(*scripts), callbacks=[PrometheusRiskHandler(registry)])
+    with serving_alone(ScriptedBackend(*scripts)) as server:
+        for _ in scripts:
+            server.post(CHAT, chat())
+            with suppress(GenerationFailed):
+                list(model.stream("hi"))
+        ours, theirs = samples(server.get("/metrics").text), samples(generate_latest(registry).decode())
+    shared = {key: value for key, value in ours.items() if not key[0].startswith("ssd_server_")}
+    assert shared.items() <= theirs.items(), shared.items() - theirs.items()
+    totals = {
+        "ssd_refusals_total",
+        "ssd_mode_changes_total",
+        "ssd_mode_tokens_total",
+        "ssd_draft_tokens_total",
+    }
+    assert {name for name, _ in shared} == totals | {
+        f"ssd_match_ratio_{x}" for x in ("bucket", "sum", "count")
+    }
+    assert {name for name, _ in ours} & {name for name, _ in theirs} == {name for name, _ in shared}
+    reasons = [dict(labels) for name, labels in shared if name == "ssd_refusals_total"]
+    assert {labels["enforced"] for labels in reasons} == {"true", "false"}
+
+
+def test_a_category_that_a_request_names_becomes_no_label() -> None:
+    script = [Refused(0, category="my secret"), Finished("refusal")]
+    with serving_alone(ScriptedBackend(script, refusal("No.")), lock_safety=False) as server:
+        for _ in range(2):
+            server.post(CHAT, chat(ssd={"refusal": {"category": "my secret"}}))
+        page = server.get("/metrics").text
+        assert "secret" not in page
+        counted = {
+            dict(labels)["category"]: n for (name, labels), n in samples(page).items() if "refus" in name
+        }
+        assert counted == {"other": 1, "suspected_jailbreak": 1}
 
 
 # What it says of itself

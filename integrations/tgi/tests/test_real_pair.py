@@ -43,7 +43,7 @@ def client() -> Iterator[httpx.Client]:
             wait_until(lambda: _health(client) == 200 or process.poll() is not None, 300)
             yield client
             assert _health(client) == 200
-            for idle in ("ssd_requests_in_flight 0.0", "tgi_batch_current_size 0.0"):
+            for idle in ("ssd_server_requests_in_flight 0.0", "tgi_batch_current_size 0.0"):
                 wait_until(lambda idle=idle: idle in client.get("/metrics").text, 20)
         finally:
             client.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_ssd.backend import Backend, ChatRequest
 from langchain_ssd.errors import SSDError
-from langchain_ssd.events import Event, Finished, Queued, Refused, Token
+from langchain_ssd.events import Event, Finished, ModeChanged, Queued, Refused, Token
 from langchain_ssd.streaming import arun
 
 from .problems import Problem, invalid, problem_of
@@ -40,6 +40,7 @@ class Flight:
         self.began = time.monotonic()
         self.finished: Finished | None = None
         self.refused: Refused | None = None
+        self.turns: list[ModeChanged | Refused] = []
         self.prompt_tokens = 0
         self.emitted = 0
 
@@ -86,8 +87,10 @@ class Flight:
                 raise self._failed(
                     invalid(f"`inputs` must have at most {limit} tokens. Given: {event.prompt_tokens}")
                 )
-        elif isinstance(event, Refused) and event.enforced:
-            self.refused = event
+        elif isinstance(event, ModeChanged | Refused):
+            self.turns.append(event)
+            if isinstance(event, Refused) and event.enforced:
+                self.refused = event
         elif isinstance(event, Finished):
             self.finished = event
             self.prompt_tokens, self.emitted = event.prompt_tokens, event.completion_tokens

@@ -1,6 +1,8 @@
 """Prometheus metrics: text-generation-inference's names, so that its dashboards work, and SSD's own.
 
-No label ever holds text of a request; keys appear by their names.
+What begins with ``ssd_server_`` is of this server alone. Other names that begin with ``ssd_`` are those of
+``PrometheusRiskHandler``, with its labels and buckets, so that one dashboard reads both pages.
+No label ever holds text of a request.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from langchain_ssd.backend import Health
+from langchain_ssd.events import Refused, Summary
 
 from .flights import Flight
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _TOKENS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-_SHARES = tuple(n / 20 for n in range(1, 21))
+_OTHER = "other"
+_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 class Metrics:
@@ -28,9 +32,11 @@ class Metrics:
     Args:
         health: the backend's state, read when somebody looks.
         waiting: requests in flight that the server has accepted.
+        category: of refusals, by the server's own policy; where a request may name another, it is no label.
     """
 
-    def __init__(self, health: Callable[[], Health], waiting: Callable[[], int]) -> None:
+    def __init__(self, health: Callable[[], Health], waiting: Callable[[], int], category: str) -> None:
+        self._category = category
         self._registry = CollectorRegistry()
         self._registry.register(_Gauges(health, waiting))
         self._count = self._counter("tgi_request_count", "Requests that were accepted.")
@@ -44,13 +50,26 @@ class Metrics:
         )
         self._input = self._histogram("tgi_request_input_length", "Tokens of the prompt.", _TOKENS)
         self._generated = self._histogram("tgi_request_generated_tokens", "Tokens of the answer.", _TOKENS)
-        self._http = self._counter("ssd_http_responses", "Responses by route and status.", "route", "status")
-        self._refusals = self._counter("ssd_refusals", "Answers that became a refusal.", "reason")
-        self._tokens = self._counter("ssd_tokens", "Tokens by the mode that chose them.", "mode")
-        self._changes = self._counter("ssd_mode_changes", "Changes of mode.")
-        self._drafted = self._counter("ssd_drafted_tokens", "Tokens that the draft proposed.")
-        self._accepted = self._counter("ssd_accepted_tokens", "Proposals that were accepted.")
-        self._ratio = self._histogram("ssd_match_ratio", "Match ratio of an answer.", _SHARES)
+        self._http = self._counter(
+            "ssd_server_http_responses", "Responses by route and status.", "route", "status"
+        )
+        self._refusals = self._counter(
+            "ssd_refusals", "Refusals, also those of shadow mode.", "reason", "category", "enforced"
+        )
+        self._changes = self._counter(
+            "ssd_mode_changes", "Switches of the decoding, by the mode that began.", "mode"
+        )
+        self._tokens = self._counter(
+            "ssd_mode_tokens", "Emitted tokens, by the mode that decoded them.", "mode"
+        )
+        self._proposals = self._counter(
+            "ssd_draft_tokens", "Tokens that the draft proposed, by what the target said.", "outcome"
+        )
+        self._ratio = self._histogram(
+            "ssd_match_ratio",
+            "Share of scored tokens on which draft and target agree, per response.",
+            _RATIOS,
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -89,14 +108,25 @@ class Metrics:
             self._per_token.observe(decoding / end.completion_tokens)
         self._input.observe(end.prompt_tokens)
         self._generated.observe(end.completion_tokens)
-        self._tokens.labels("safety").inc(summary.safety_tokens)
+        self._count_summary(summary)
+
+    def _count_summary(self, summary: Summary) -> None:
         self._tokens.labels("utility").inc(max(0, summary.emitted - summary.safety_tokens))
-        self._changes.inc(summary.mode_changes)
-        self._drafted.inc(summary.drafted)
-        self._accepted.inc(summary.accepted)
-        self._ratio.observe(summary.match_ratio)
-        if flight.refused is not None:
-            self._refusals.labels(flight.refused.reason).inc()
+        self._tokens.labels("safety").inc(summary.safety_tokens)
+        self._proposals.labels("accepted").inc(summary.accepted)
+        self._proposals.labels("rejected").inc(max(0, summary.drafted - summary.accepted))
+        if summary.scored:
+            self._ratio.observe(summary.match_ratio)
+
+    def left(self, flight: Flight) -> None:
+        """A request is over, answered or not."""
+        for event in flight.turns:
+            if isinstance(event, Refused):
+                category = event.category if event.category == self._category else _OTHER
+                enforced = "true" if event.enforced else "false"
+                self._refusals.labels(event.reason, category, enforced).inc()
+            else:
+                self._changes.labels(event.mode).inc()
 
 
 class _Gauges(Collector):
@@ -110,6 +140,8 @@ class _Gauges(Collector):
         health = self._health()
         yield GaugeMetricFamily("tgi_batch_current_size", "Requests in the batch.", health.running)
         yield GaugeMetricFamily("tgi_queue_size", "Requests that wait.", health.queued)
-        yield GaugeMetricFamily("ssd_requests_in_flight", "Requests in flight.", self._waiting())
-        yield GaugeMetricFamily("ssd_ready", "Whether the pair is loaded.", float(health.state == "ready"))
-        yield GaugeMetricFamily("ssd_stalled_seconds", "Seconds without progress.", health.stalled)
+        yield GaugeMetricFamily("ssd_server_requests_in_flight", "Requests in flight.", self._waiting())
+        yield GaugeMetricFamily(
+            "ssd_server_ready", "Whether the pair is loaded.", float(health.state == "ready")
+        )
+        yield GaugeMetricFamily("ssd_server_stalled_seconds", "Seconds without progress.", health.stalled)

@@ -35,7 +35,7 @@ class Service:
         self.config = config
         self.admission = Admission(config, time.monotonic)
         self.health = HealthCheck(backend, config, lambda: self.admission.running)
-        self.metrics = Metrics(backend.health, lambda: self.admission.running)
+        self.metrics = Metrics(backend.health, lambda: self.admission.running, config.refusal.category)
         self.flights: set[Flight] = set()
 
     @asynccontextmanager
@@ -65,6 +65,7 @@ class Service:
         finally:
             self.flights.discard(flight)
             self.admission.leave(key, flight.tokens)
+            self.metrics.left(flight)
             _note(record, flight)
 
     def close_door(self) -> None:
