@@ -170,3 +170,9 @@ class Sampling(Settings):
             if token < 0 or not math.isfinite(bias) or abs(bias) > 100:
                 raise ValueError("logit_bias maps token ids to values from -100 to 100")
         return self
+
+    @property
+    def favours(self) -> dict[str, float]:
+        """Penalties that are rewards: they lift the same tokens in both models' rows, as a bias does."""
+        neutral = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+        return {name: value for name in neutral if (value := getattr(self, name)) < neutral[name]}

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from .config import RefusalPolicy, Sampling, Settings, SSDConfig
+from .constraint import Constraint
 from .errors import InvalidRequest, SafetyLocked
 from .profile import Profile
 
@@ -47,15 +48,17 @@ class CallSettings(Settings):
             )
         given = {name: value for name, value in options.items() if value is not None}
         changed = self._merged(given)
-        if locked and changed._locked() != self._locked():  # noqa: SLF001 - another value of this class
+        form = given.get("response_format")
+        mute = isinstance(form, Constraint) and not form.may_refuse  # a form that leaves no way to refuse
+        if locked and (mute or changed._locked() != self._locked()):  # noqa: SLF001 - of this class
             raise SafetyLocked(
                 "this model's safety settings are locked; build another ChatSSD to use other settings"
             )
         return changed
 
     def _locked(self) -> tuple[object, ...]:
-        """What a lock protects; a bias on both models' rows would make them agree, and the monitor blind."""
-        return self.safety, self.refusal, self.sampling.logit_bias
+        """What a lock protects; what favours a token in both models' rows makes them agree, and blinds."""
+        return self.safety, self.refusal, self.sampling.logit_bias, self.sampling.favours
 
     def _merged(self, given: Mapping[str, Any]) -> CallSettings:
         sampling = {name: value for name, value in given.items() if name in SAMPLING_NAMES}

@@ -7,6 +7,7 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import ValidationError
 
 from langchain_ssd import ChatSSD, ModelSpec, RefusalPolicy, SSDConfig
+from langchain_ssd.constraint import Constraint
 from langchain_ssd.errors import BackendNotInstalled, InvalidRequest, SafetyLocked
 from langchain_ssd.testing import ScriptedBackend
 
@@ -144,6 +145,11 @@ LOCKED = {"ssd": SSDConfig(theta=0.5), "refusal": RefusalPolicy(patience=1), "lo
         {"refusal": RefusalPolicy(enabled=False)},
         {"refusal": {}},
         {"ssd": SSDConfig(theta=0.5), "enforce": False},
+        {"logit_bias": {5: 1.0}},
+        {"repetition_penalty": 0.99},
+        {"presence_penalty": -0.1},
+        {"frequency_penalty": -2.0},
+        {"response_format": Constraint("regex", "yes|no", may_refuse=False)},
     ],
 )
 def test_a_locked_model_refuses_changes(change):
@@ -165,7 +171,9 @@ def test_a_locked_model_takes_the_same_settings_and_other_arguments():
     model, backend = model_of(SPOKEN, **LOCKED)
     model.invoke("hi", ssd=SSDConfig(theta=0.5), enforce=True, hold_back="verdict", refusal={"patience": 1})
     model.invoke("hi", temperature=0.5, stop=["x"], include_thinking=True, timeout=5)
-    assert [request.safety for request in backend.requests] == [SSDConfig(theta=0.5)] * 2
+    model.invoke("hi", repetition_penalty=1.2, presence_penalty=0.5, frequency_penalty=0.5)
+    model.invoke("hi", response_format=Constraint("regex", "yes|no"))
+    assert [request.safety for request in backend.requests] == [SSDConfig(theta=0.5)] * 4
 
 
 def test_the_lock_may_hold_shadow_mode():
