@@ -37,6 +37,7 @@ class StreamGuard:
 
     policy: ChainPolicy
     protected: bool = False
+    _vouched: bool = False  # by any sign of SSD so far: parts of calls carry none of their own
     _spoken: bool = False
     _refused: bool = False
 
@@ -45,10 +46,14 @@ class StreamGuard:
 
         Raises:
             RequestRefused: here the refusal begins, and the policy is to raise.
-            UnprotectedAnswer: the chunk has words and no sign of SSD, or says that there is none.
+            UnprotectedAnswer: the chunk has words and no sign of SSD, or a part of a call and there was
+                none before it, or it says that there is none.
         """
         metadata = chunk.response_metadata
-        if self.policy.require_ssd and (_denied(metadata) or (chunk.text and not _signed(metadata))):
+        signed = _signed(metadata)
+        self._vouched |= signed
+        bare = (chunk.text and not signed) or (chunk.tool_call_chunks and not self._vouched)
+        if self.policy.require_ssd and (bare or _denied(metadata)):
             raise unprotected()
         self.protected |= summary_of(chunk) is not None
         reason = None if self._refused else _refused_for(chunk)

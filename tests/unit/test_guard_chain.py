@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableGenerator, RunnableLambda
@@ -17,7 +18,7 @@ from langchain_core.runnables import RunnableGenerator, RunnableLambda
 from langchain_ssd import ChatSSD
 from langchain_ssd.errors import ConfigError, GenerationFailed, RequestRefused, UnprotectedAnswer
 from langchain_ssd.guard import GuardedModel, guard
-from langchain_ssd.testing import ScriptedBackend, refusal
+from langchain_ssd.testing import ScriptedBackend, refusal, tool_call
 
 from .chat_helpers import merged
 from .guard_helpers import NO, REFUSED, UNSAFE, ToolModel, call, says, scripted
@@ -132,6 +133,17 @@ def test_another_model_is_an_error_before_its_first_word(way: str) -> None:
         heard(model.stream("hi"), said)
     assert said == []
     assert merged(list(guard(other(), require_ssd=False).stream("hi"))).text == UNSAFE
+
+
+def test_another_models_call_is_an_error_before_its_first_part() -> None:
+    def calling(_: Any) -> Any:
+        part = tool_call_chunk(name="send", args='{"to": "x"', id="1", index=0)
+        yield AIMessageChunk("", tool_call_chunks=[part])
+
+    with pytest.raises(UnprotectedAnswer):
+        next(guard(RunnableGenerator(calling)).stream("hi"))
+    model = guard(scripted(tool_call("send", {"to": "x"})))
+    assert merged(list(model.stream("hi"))).tool_calls[0]["args"] == {"to": "x"}
 
 
 def test_a_stream_that_stops_without_its_numbers_is_an_error() -> None:
