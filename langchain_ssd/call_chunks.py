@@ -12,15 +12,12 @@ from dataclasses import dataclass
 
 from langchain_core.messages import AIMessageChunk, InvalidToolCall, ToolCall
 from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
-from langchain_core.utils.json import parse_partial_json
 
 from .errors import ProtocolError
 from .events import CallState, ToolCallPart
-from .tool_formats.scanning import is_object
+from .tool_formats.scanning import ValueScanner, is_object
 
 _WHY = "the arguments are no JSON object"
-# In a text or outside of one, behind half an escape or not: one of them breaks any beginning of an object.
-_BREAKS = ("]", "}", '"]', '"}', 'n"]', 'n"}')
 
 
 @dataclass(slots=True)
@@ -96,14 +93,10 @@ class CallChunks:
 
 def unmendable(arguments: str) -> str:
     """What makes the beginning of an object, or a whole one, unreadable for good."""
-    return next(tail for tail in _BREAKS if not isinstance(_mended(arguments + tail), dict))
-
-
-def _mended(arguments: str) -> object:
-    try:
-        return parse_partial_json(arguments)
-    except ValueError:
-        return None
+    reader = ValueScanner()
+    for char in arguments:
+        reader.feed(char)
+    return reader.wrong_end()
 
 
 def _message(chunks: list[ToolCallChunk]) -> AIMessageChunk:

@@ -57,6 +57,11 @@ class ValueScanner:
             self.done |= not self._closers
         return char
 
+    def wrong_end(self) -> str:
+        """What makes the text unreadable for good, also for readers that close what was left open."""
+        finished = ("n" if self._escaped else "") + ('"' if self._in_string else "")
+        return finished + ("}" if self._closers and self._closers[-1] == "]" else "]")
+
     def value(self) -> object:
         """What the value is.
 

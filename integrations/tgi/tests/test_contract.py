@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 QUICK = ["chat_model", "chat_refusals", "telemetry"]
 SLOW = {
     "chat": ["chat_settings", "chat_surfaces"],
-    "tools": ["bind_tools", "structured_output", "tools_end_to_end"],
+    "tools": ["bind_tools", "call_chunks", "structured_output", "tools_end_to_end"],
     "telemetry": ["no_leak", "opentelemetry", "prometheus", "risk_log", "telemetry_leaks", "webhook"],
     "guard": [
         *("guard_chain", "guard_fallbacks", "guard_reading", "guard_refusals", "guard_results"),
