@@ -1,4 +1,4 @@
-"""Holes 1, 2, 3, 5, 7 and 8 of the published monitor: each is shown in `paper`, and is not in `sequential`.
+"""Holes 1, 2, 3, 5, 7, 8 and 9 of the published monitor: each is there in `paper`, and not in `sequential`.
 
 Holes 4 and 6 are about the pair, not the rule: they need calibration.
 """
@@ -6,6 +6,7 @@ Holes 4 and 6 are about the pair, not the rule: they need calibration.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -156,6 +157,28 @@ def test_hole_8_is_not_in_sequential() -> None:
         monitor.settle(True)
     assert decisions[-1].refuse
     assert len(decisions) == 6  # 24 at no more than 4 a token
+
+
+def _padded(monitor: Monitor, tokens: int) -> list[str]:
+    """Two models that never agree, in a form that leaves four of five tokens no choice."""
+    modes = []
+    for at in range(tokens):
+        free = at % 5 == 0
+        modes.append(monitor.observe(replace(HOSTILE, scored=free)).mode)
+        monitor.settle(not free)
+    return modes
+
+
+def test_hole_9_a_form_that_forces_most_tokens_keeps_the_paper_monitor_calm() -> None:
+    monitor = paper()
+    assert set(_padded(monitor, 700)) == {"utility"}
+    assert monitor.cleared > 600  # and what was said may be shown
+
+
+def test_hole_9_is_not_in_sequential() -> None:
+    monitor = sequential(h_refuse=1e9)
+    assert set(_padded(monitor, 700)) == {"safety"}
+    assert monitor.cleared == 0
 
 
 @pytest.mark.parametrize("decay", [0.1, 0.15, 0.3])
