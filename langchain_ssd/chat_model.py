@@ -22,8 +22,9 @@ from .chat_tools import ChatTools
 from .chunks import ChunkWriter
 from .errors import InvalidRequest
 from .event_stream import Metadata
-from .messages import check_text, to_chat
+from .messages import to_chat
 from .pairs import Borrowed, context_length, local, model_name, remote
+from .plain_text import check_text
 from .streaming import arun, run
 from .tools import tool_use
 

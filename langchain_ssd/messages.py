@@ -21,6 +21,7 @@ from langchain_core.messages import ChatMessage as RoleMessage
 
 from .backend import ChatMessage, Role
 from .errors import InvalidRequest, UnsupportedContent
+from .plain_text import check_text, texts
 
 _CLASSES: tuple[tuple[type[BaseMessage], Role], ...] = (
     (SystemMessage, "system"),
@@ -66,23 +67,6 @@ def to_chat(messages: Sequence[BaseMessage]) -> tuple[tuple[ChatMessage, ...], s
             else "the messages hold no text; give at least one user message with text"
         )
     return tuple(turns), prefill
-
-
-def check_text(text: str, where: str) -> str:
-    """Return ``text``, unless no tokenizer could take it.
-
-    Raises:
-        InvalidRequest: it holds NUL or a lone surrogate; ``where`` tells the user where to look.
-    """
-    if "\x00" in text:
-        raise InvalidRequest(f"{where} holds a NUL character; remove it")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InvalidRequest(
-            f"{where} holds a lone surrogate, which is not Unicode text; remove it"
-        ) from None
-    return text
 
 
 def _turn(message: BaseMessage, where: str) -> ChatMessage:
@@ -143,24 +127,12 @@ def _tool_calls(message: AIMessage, where: str) -> tuple[dict[str, Any], ...]:
         return ()
     calls = [(call["id"], call["name"], call["args"]) for call in message.tool_calls]
     broken = [(call["id"], call["name"], call["args"]) for call in message.invalid_tool_calls]
-    for text in _strings([*calls, *broken]):
+    for text in texts([*calls, *broken]):
         check_text(text, where)
     return tuple(
         {"id": call_id, "type": "function", "function": {"name": name or "", "arguments": arguments or {}}}
         for call_id, name, arguments in [*calls, *broken]
     )
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)
 
 
 def _merge(turns: Iterator[ChatMessage]) -> list[ChatMessage]:

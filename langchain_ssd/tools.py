@@ -5,7 +5,7 @@ Errors name a tool or an argument, and never quote a description or a schema.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -14,7 +14,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 
 from .constraint import Constraint, ConstraintKind
 from .errors import InvalidRequest
-from .messages import check_text
+from .plain_text import check_text, texts
 
 ToolLike = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 ToolChoice = str | bool | Mapping[str, Any] | None
@@ -154,21 +154,9 @@ def _plain(tool: ToolLike, where: str, strict: bool | None) -> dict[str, Any]:
         raise InvalidRequest(f"{where} is called '{name}', a word of tool_choice; rename it")
     kept = {key: function[key] for key in ("name", "description", "parameters", "strict") if key in function}
     plain = {"parameters": _NO_ARGUMENTS, **kept, **({} if strict is None else {"strict": strict})}
-    for text in _texts(plain):
+    for text in texts(plain):
         check_text(text, where)
     return {"type": "function", "function": {**kept, **plain}}
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts(key)
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
 
 
 def _word(choice: ToolChoice) -> str:
@@ -190,7 +178,7 @@ def _word(choice: ToolChoice) -> str:
 def _checked_schema(schema: Any) -> dict[str, Any]:
     if not isinstance(schema, Mapping):
         raise InvalidRequest("response_format has no JSON Schema; put it under json_schema.schema")
-    for text in _texts(schema):
+    for text in texts(schema):
         check_text(text, "the schema of response_format")
     return dict(schema)
 

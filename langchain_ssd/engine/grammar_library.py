@@ -89,7 +89,9 @@ class Grammars:
         Raises:
             InvalidRequest: it is no grammar, or too large.
             UnsupportedConstraint: it asks for what cannot be enforced.
+            ConfigError: the grammar library is not installed.
         """
+        library()
         grammar_text(constraint, self._limit, trusted=trusted)
 
     def _kept(self, kind: str, text: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import UnsupportedConstraint
+from ..plain_text import texts
 from .json_patterns import UNWRITABLE, safe
 
 Schema = dict[str, Any]
@@ -79,19 +80,6 @@ def _check_texts(part: Schema, lenient: bool) -> None:
             if not lenient:
                 raise _refused(f"its '{name}' holds a control character; leave it out")
             del part[name]
-
-
-def texts(value: object) -> Iterator[str]:
-    """All texts in a JSON value, however deeply it is nested."""
-    waiting = [value]
-    while waiting:
-        match waiting.pop():
-            case str() as text:
-                yield text
-            case dict() as mapping:
-                waiting += [*mapping.keys(), *mapping.values()]
-            case list() | tuple() as items:
-                waiting += items
 
 
 def patterns(schema: Schema) -> list[str]:

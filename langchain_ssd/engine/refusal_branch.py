@@ -14,7 +14,8 @@ _SORRY = r"((I'm|I’m|I am) (very |really |truly )?sorry|Sorry|I apologi[sz]e|U
 _NO = (
     r"(I|[Ww]e) (can'?t|can’t|cannot|can not|won'?t|won’t|will not|must decline|must refuse|have to decline)"
     r"|(I'm|I’m|I am) (unable|not able|not allowed|not willing|not going|not comfortable)"
-    r"|([Tt]his|[Tt]hat) is (not something (that )?I can|something (that )?I (cannot|can't|can’t|won't|won’t))"
+    r"|([Tt]his|[Tt]hat) is not something (that )?I can"
+    r"|([Tt]his|[Tt]hat) is something (that )?I (cannot|can't|can’t|won't|won’t)"
 )
 _ENGLISH = rf"({_SORRY},? but |{_SORRY}[,.] |Unfortunately )?({_NO})"
 # Where the "not" comes late in a sentence, what is between an apology and it may be anything short.

@@ -14,9 +14,9 @@ from ..backend import ChatRequest
 from ..constraint import Constraint
 from ..decoding.sampling import SamplingRule
 from ..errors import ContextOverflow, InvalidRequest
+from ..plain_text import check_text, texts
 from .constraints import Form, FreeText
 from .grammar_library import Grammars
-from .json_schemas import texts as texts_in
 from .pair import Pair
 from .penalties import Penalties
 from .safety_settings import make_monitor, make_refusal, make_settings
@@ -96,14 +96,8 @@ def _check(request: ChatRequest) -> None:
         raise InvalidRequest("the conversation is empty; send at least one message with text")
     if not all(_is_function(tool) for tool in request.tools):
         raise InvalidRequest("a tool is no function in OpenAI's shape; give it a type, a function and a name")
-    texts = [request.prefill, *(m.content for m in request.messages), *texts_in(request.tools)]
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidRequest("a text holds a lone surrogate; send valid Unicode text") from None
-        if "\0" in text:
-            raise InvalidRequest("a text holds a NUL character; remove it")
+    for text in (request.prefill, *(m.content for m in request.messages), *texts(request.tools)):
+        check_text(text, "a text of the request")
     if any(m.role not in _ROLES for m in request.messages):
         raise InvalidRequest(f"unknown role; use one of {', '.join(_ROLES)}")
 

@@ -14,7 +14,8 @@ from langchain_core.messages import ChatMessage as RoleMessage
 
 from langchain_ssd.backend import ChatMessage
 from langchain_ssd.errors import InvalidRequest, UnsupportedContent
-from langchain_ssd.messages import check_text, to_chat
+from langchain_ssd.messages import to_chat
+from langchain_ssd.plain_text import check_text
 
 HELLO = HumanMessage("hello")
 

@@ -65,7 +65,7 @@ def test_our_own_words_in_every_language(language: str) -> None:
         "Es tut mir leid, aber hier ist es. Das ist nicht schwer.",
         "Het spijt me, maar hier is het antwoord",
         "Üzgünüm, ancak işte cevap",
-        "Извините, но вот ответ",  # noqa: RUF001 - Russian
+        "Извините, но вот ответ",
         "申し訳ありませんが、こちらが答えです",
         "죄송하지만 여기 답이 있습니다",
         "क्षमा करें, भारत की राजधानी दिल्ली है",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from langchain_ssd.backend import ChatMessage, ChatRequest
 from langchain_ssd.config import Sampling
 from langchain_ssd.constraint import Constraint
-from langchain_ssd.messages import check_text
+from langchain_ssd.plain_text import check_text
 from langchain_ssd.tools import ToolUse, tool_use
 
 from ..protocol import SSDExtension
@@ -15,7 +15,7 @@ from .bodies import Ask, GenerateBody
 from .messages import conversation, question
 from .openai_bodies import ChatBody, CompletionBody, OpenAIBody
 from .problems import Problem, invalid
-from .safety import check_bias, safety_of
+from .safety import check_bias, check_constraint, safety_of
 from .settings import ServerConfig
 
 _ALIASES = frozenset({"", "tgi", "dummy"})  # what clients of text-generation-inference send
@@ -28,12 +28,10 @@ class Asked:
     Attributes:
         request: for the backend.
         telemetry: put the events into the answer.
-        new_tokens: the length that the client named; ``None`` where it left that to the server.
     """
 
     request: ChatRequest
     telemetry: bool
-    new_tokens: int | None = None
 
 
 def ask_generate(config: ServerConfig, body: GenerateBody, header: bool) -> Asked:
@@ -52,7 +50,7 @@ def ask_generate(config: ServerConfig, body: GenerateBody, header: bool) -> Aske
         sampling=_checked(config, settings.sampling(config.default_new_tokens)),
         constraint=grammar,
     )
-    return _asked(config, request, extension(body.ssd, header), settings.max_new_tokens)
+    return _asked(config, request, extension(body.ssd, header))
 
 
 def ask_completion(config: ServerConfig, body: CompletionBody, header: bool) -> Asked:
@@ -68,7 +66,7 @@ def ask_completion(config: ServerConfig, body: CompletionBody, header: bool) -> 
     sampling = body.sampling(max_tokens, logprobs=body.logprobs is not None)
     ext = extension(body.ssd, header)
     request = _request(config, ext, messages=question(prompt_of(body)), sampling=_checked(config, sampling))
-    return _asked(config, request, ext, body.max_tokens)
+    return _asked(config, request, ext)
 
 
 def ask_chat(config: ServerConfig, body: ChatBody, header: bool) -> Asked:
@@ -99,7 +97,7 @@ def ask_chat(config: ServerConfig, body: ChatBody, header: bool) -> Asked:
         constraint=_built(body.response_format, "response_format"),
         use=use,
     )
-    return _asked(config, request, ext, wanted)
+    return _asked(config, request, ext)
 
 
 def extension(ask: Ask, header: bool) -> SSDExtension | None:
@@ -148,7 +146,7 @@ def _request(
         if constraint is not None:
             raise invalid("ssd.constraint: there is another grammar in this request; give one")
         constraint = given.constraint.build()
-    _check_constraint(config, constraint)
+    check_constraint(config, constraint)
     return ChatRequest(
         messages=messages,
         prefill=prefill,
@@ -164,20 +162,11 @@ def _request(
     )
 
 
-def _check_constraint(config: ServerConfig, constraint: Constraint | None) -> None:
-    if constraint is not None and not constraint.may_refuse and config.lock_safety:
-        raise Problem(
-            403,
-            "safety_locked",
-            "this server's safety settings are locked; leave out: ssd.constraint.may_refuse",
-        )
-
-
-def _asked(config: ServerConfig, request: ChatRequest, ext: SSDExtension | None, wanted: int | None) -> Asked:
+def _asked(config: ServerConfig, request: ChatRequest, ext: SSDExtension | None) -> Asked:
     telemetry = ext is not None and ext.telemetry
     if telemetry and not config.telemetry:
         raise Problem(403, "telemetry_disabled", "this server gives no telemetry; leave out: ssd")
-    return Asked(request, telemetry, wanted)
+    return Asked(request, telemetry)
 
 
 def _checked(config: ServerConfig, sampling: Sampling) -> Sampling:

@@ -7,10 +7,9 @@ import time
 from typing import Any
 
 from langchain_ssd.backend import TextToken
-from langchain_ssd.errors import SSDError
 from langchain_ssd.events import SCHEMA_VERSION
-from langchain_ssd.messages import check_text
 from langchain_ssd.pairs import context_length
+from langchain_ssd.plain_text import check_text
 
 from .. import __version__
 from ..protocol import PROTOCOL
@@ -19,7 +18,7 @@ from .connection import Connection
 from .messages import conversation
 from .metrics import MEDIA_TYPE
 from .openai_bodies import ChatBody
-from .problems import Problem, invalid, problem_of
+from .problems import Problem, invalid
 from .service import KEY, Service
 
 _LONGEST_TEXT = 100_000  # characters; the engine makes no step while it tokenizes
@@ -117,8 +116,6 @@ async def _tokens(service: Service, connection: Connection, source: Any) -> list
     service.admission.enter(key)  # each call takes the engine's time, and a thread
     try:
         return await asyncio.to_thread(service.backend.tokenize, source)
-    except SSDError as error:
-        raise problem_of(error) from None
     finally:
         service.admission.leave(key, 0)
 

@@ -17,7 +17,8 @@ from langchain_core.messages import (
 )
 
 from langchain_ssd.backend import ChatMessage
-from langchain_ssd.messages import check_text, to_chat
+from langchain_ssd.messages import to_chat
+from langchain_ssd.plain_text import check_text
 
 from .openai_bodies import CalledTool, MessageBody
 from .problems import invalid
