@@ -23,7 +23,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("risk.html"),
     rows: Annotated[int, typer.Option("--rows", min=1, max=100_000, help="Responses on the page.")] = 200,
 ) -> None:
-    """Totals, the riskiest responses first, and each response bin by bin. Numbers only: logs hold no text."""
+    """Totals, the riskiest responses first, and each response bin by bin. The page holds numbers, no text."""
     from ..telemetry.conversations import RiskLog, follow
     from ..telemetry.page import write_page
 

@@ -39,12 +39,22 @@ def test_a_locked_server_refuses_changes_by_name(change: dict[str, Any], names: 
 
 def test_a_bias_and_a_grammar_that_cannot_refuse_are_locked_too() -> None:
     with serving(ScriptedBackend("a")) as server:
-        assert server.post(CHAT, chat(logit_bias={"7": 100})).status_code == 403
-        assert server.post("/v1/completions", {"prompt": "hi", "logit_bias": {"7": 100}}).status_code == 403
         constraint = {"kind": "regex", "value": "Sure.*", "may_refuse": False}
-        response = server.post(CHAT, chat(ssd={"constraint": constraint}))
-        assert response.status_code == 403
-        assert "may_refuse" in response.json()["error"]
+        for path, body, name in (
+            (CHAT, chat(logit_bias={"7": 100}), "logit_bias"),
+            ("/v1/completions", {"prompt": "hi", "logit_bias": {"7": 100}}, "logit_bias"),
+            (CHAT, chat(ssd={"constraint": constraint}), "ssd.constraint.may_refuse"),
+            ("/generate", {"inputs": "hi", "ssd": {"constraint": constraint}}, "ssd.constraint.may_refuse"),
+        ):
+            response = server.post(path, body)
+            assert (response.status_code, response.json()) == (
+                403,
+                {
+                    "error": f"this server's safety settings are locked; leave out: {name}",
+                    "error_type": "safety_locked",
+                    "code": "safety_locked",
+                },
+            )
         assert server.backend.requests == []
 
 

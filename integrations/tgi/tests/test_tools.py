@@ -138,6 +138,15 @@ def test_a_call_that_was_not_completed_cannot_be_read_in_a_whole_answer(state: A
         assert mended(message["tool_calls"][0]["function"]["arguments"]) is None
 
 
+def test_nor_can_one_that_only_other_readers_could_read() -> None:
+    deep = '{"a": ' * 20_000 + "1" + "}" * 20_000
+    with serving(ScriptedBackend([ToolCallPart(0, "id", "add", deep, "complete"), Finished()])) as server:
+        message = server.post(CHAT, chat(tools=[TOOL])).json()["choices"][0]["message"]
+        said = message["tool_calls"][0]["function"]["arguments"]
+        assert said.startswith(deep)
+        assert len(said) > len(deep)
+
+
 MIXED_UP = [
     [ToolCallPart(1, "id", "f")],
     [ToolCallPart(-1, "id", "f")],

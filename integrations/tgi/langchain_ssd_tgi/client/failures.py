@@ -30,7 +30,6 @@ _BY_TYPE: dict[str, type[SSDError]] = {
     "generation": GenerationFailed,
     "incomplete_generation": ProtocolError,
     "unhealthy": WorkerUnavailable,
-    "shutdown": Overloaded,
 }
 _TRANSPORTS = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11"})
 _HINTS = {

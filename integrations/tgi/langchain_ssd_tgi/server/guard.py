@@ -64,7 +64,6 @@ class Guard:
             await self._refuse(connection, problem, exchange)
         except Exception as error:
             log_unforeseen(error)
-            connection.started = exchange.status != 0
             await self._refuse(connection, internal(), exchange)
         finally:
             exchange.close()

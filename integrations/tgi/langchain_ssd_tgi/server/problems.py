@@ -64,10 +64,8 @@ class Problem(Exception):
         return {"error": self.message, "error_type": self.error_type, "code": self.code}
 
 
-def problem_of(error: SSDError | Problem) -> Problem:
+def problem_of(error: SSDError) -> Problem:
     """How an error looks over HTTP."""
-    if isinstance(error, Problem):
-        return error
     status, error_type = next((s, t) for kind, s, t in _TABLE if isinstance(error, kind))
     return Problem(status, error_type, error.message, code=error.code)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from langchain_ssd.config import RefusalPolicy, Settings, SSDConfig
+from langchain_ssd.constraint import Constraint
 from langchain_ssd.errors import SafetyLocked
 
 from .parsing import describe
@@ -30,7 +31,7 @@ def safety_of(
     if config.lock_safety and changed != (config.safety, config.refusal):
         names = [name for ours, theirs in zip((config.safety, config.refusal), changed, strict=True)
                  for name in _different(ours, theirs)]  # fmt: skip
-        raise SafetyLocked(f"this server's safety settings are locked; leave out: {', '.join(names)}")
+        raise _locked(names)
     if changed[1].on_refusal == "raise":
         raise invalid(f"ssd.refusal.{NO_RAISE}")
     return changed
@@ -43,7 +44,21 @@ def check_bias(config: ServerConfig, biased: bool) -> None:
         SafetyLocked: the server's settings are locked, and the request brings a bias.
     """
     if config.lock_safety and biased:
-        raise SafetyLocked("this server's safety settings are locked; leave out: logit_bias")
+        raise _locked(["logit_bias"])
+
+
+def check_constraint(config: ServerConfig, constraint: Constraint | None) -> None:
+    """A grammar that leaves no room for a refusal would answer in its place: it is locked as well.
+
+    Raises:
+        SafetyLocked: the server's settings are locked, and the request brings such a grammar.
+    """
+    if config.lock_safety and constraint is not None and not constraint.may_refuse:
+        raise _locked(["ssd.constraint.may_refuse"])
+
+
+def _locked(names: Sequence[str]) -> SafetyLocked:
+    return SafetyLocked(f"this server's safety settings are locked; leave out: {', '.join(names)}")
 
 
 def _overlay(ours: S, changes: Mapping[str, Any], where: str) -> S:

@@ -74,3 +74,5 @@ def _reads_as_object(text: str) -> bool:
         return isinstance(json.loads(text, strict=False), dict)
     except ValueError:
         return False
+    except RecursionError:  # nested too deeply for this reader, though perhaps not for another one
+        return True
