@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   the Python to build the environment with (3.11 or newer)
 #   VENV=.venv          where the environment goes
 #   TORCH=torch==2.13.0 what to install for torch on a machine without an NVIDIA driver (a CPU build)
+#   PYTEST_ARGS=...     for pytest, of the core's tests only; those of integrations/tgi run as they are
 
 SUITABLE := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
