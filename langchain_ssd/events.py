@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
+from .errors import SSDError
+
 SCHEMA_VERSION = 2
 
 Mode = Literal["utility", "safety"]
@@ -195,6 +197,11 @@ class Failed(Event):
     code: str = "ssd_error"
     message: str = ""
     retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: SSDError) -> Failed:
+        """The event that ends a response with an error."""
+        return cls(code=error.code, message=error.message, retry_after=error.retry_after)
 
 
 KINDS: dict[str, type[Event]] = {

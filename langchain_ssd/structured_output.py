@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage
@@ -24,7 +24,7 @@ from .errors import InvalidRequest
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 _FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*?)(?:```|$)", re.DOTALL)
-METHODS: tuple[Method, ...] = ("json_schema", "function_calling", "json_mode")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 class SchemaParser(BaseCumulativeTransformOutputParser[Any]):

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from ..drafts import contexts, corpus
 from ..drafts.corpus import BenignPrompt, UnsafePrompt
+from ..drafts.records import records
 from .settings import CalibrationSettings
 
 _OPENED, _WRAPPED = 0.1, 0.1  # benign prompts behind an opening, and inside a jailbreak's wrapper
-_PASSAGES, _CHAINED = 0.08, 0.08  # below a passage, and after other exchanges, where answers are known
+_PASSAGES, _CHAINED = 0.08, 0.08  # below a passage or a record, and after other exchanges
 _ATTACKS = 0.25  # of our own unsafe requests, inside a wrapper; a team's own files bring their attacks
 
 
@@ -47,7 +48,8 @@ def benign_prompts(paths: Sequence[Path], settings: CalibrationSettings) -> list
 def _longer(told: Sequence[BenignPrompt], count: int, seed: int) -> list[BenignPrompt]:
     """So many requests with a long context, made of the answers that prompts came with."""
     passages = round(count * _PASSAGES / (_PASSAGES + _CHAINED))
-    made = contexts.lengthened(told, passages, seed)
+    made = records(passages // 2, "calibration", seed)
+    made += contexts.lengthened(told, passages - len(made), seed)
     return made + contexts.chained(told, count - passages, seed)
 
 

@@ -71,6 +71,9 @@ class DraftRecipe(Settings):
     )
     passages: int = Field(300, ge=0, description="Benign tasks about passages of the target's answers.")
     chained: int = Field(300, ge=0, description="Benign requests after other exchanges.")
+    records: int = Field(
+        300, ge=0, description="Benign tasks about made-up records full of names and numbers."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="Compile the layers: half as fast again, after half a minute; auto: on long runs."

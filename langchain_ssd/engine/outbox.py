@@ -25,8 +25,7 @@ class Outbox:
         """End a request with a typed error: fail closed, the target never goes on alone."""
         if not sequence.done:
             sequence.done = True
-            typed = as_typed(error)
-            self._events.append((sequence.request_id, Failed(typed.code, typed.message)))
+            self._events.append((sequence.request_id, Failed.of(as_typed(error))))
 
     def take(self) -> list[tuple[str, Event]]:
         """Everything so far; empties the box."""

@@ -150,7 +150,7 @@ def refusal(
 
 def failure(error: SSDError, *, after: str = "") -> list[Event]:
     """What was released, then an error."""
-    return [*answer(after)[:-1], Failed(error.code, error.message)]
+    return [*answer(after)[:-1], Failed.of(error)]
 
 
 def _finished(events: Script, thinking: int, finish_reason: Any) -> Finished:
@@ -211,7 +211,7 @@ class ScriptedBackend(Backend):
 
     def _script(self, request: ChatRequest, reply: str | Script | SSDError) -> Script:
         if isinstance(reply, SSDError):
-            return [Failed(reply.code, reply.message, reply.retry_after)]
+            return [Failed.of(reply)]
         prompt = sum(self.count_tokens(message.content) for message in request.messages)
         prefill = self.count_tokens(request.prefill)
         return [

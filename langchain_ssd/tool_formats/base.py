@@ -200,6 +200,11 @@ def element_json(value: Any) -> str:
     return json_text(value).replace("</", "<\\/")
 
 
+def object_rule(name: str, arguments: str) -> str:
+    """A call as an object with a name and arguments, of which ``arguments`` is the rule."""
+    return f'{quote(f"""{{"name": {json_text(name)}, "arguments": """)} {arguments} {quote("}")}'
+
+
 def quote(text: str) -> str:
     """A text as a string of the grammar, where ``%json`` would begin a schema."""
     return json_text(text).replace("%", "\\u0025")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from .base import Call, CallParser, Mark, ToolFormat, element_json, json_text, quote
+from .base import Call, CallParser, Mark, ToolFormat, element_json, object_rule, quote
 from .parsing import MarkedParser
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
@@ -41,7 +41,7 @@ class HermesFormat(ToolFormat):
 
     def call_grammar(self, name: str, arguments: str, mark: Mark) -> str:
         """The object of one element."""
-        return f'{quote(f"""{{"name": {json_text(name)}, "arguments": """)} {arguments} {quote("}")}'
+        return object_rule(name, arguments)
 
     def calls_grammar(self, call: str, parallel: bool, mark: Mark) -> str:
         """Elements with a line break between them."""

@@ -16,6 +16,7 @@ from .base import (
     Piece,
     ToolFormat,
     json_text,
+    object_rule,
     quote,
 )
 from .parsing import Body, MarkedParser
@@ -65,7 +66,7 @@ class MistralFormat(_MistralBase):
 
     def call_grammar(self, name: str, arguments: str, mark: Mark) -> str:
         """An object of the list."""
-        return f'{quote(f"""{{"name": {json_text(name)}, "arguments": """)} {arguments} {quote("}")}'
+        return object_rule(name, arguments)
 
     def calls_grammar(self, call: str, parallel: bool, mark: Mark) -> str:
         """The list."""

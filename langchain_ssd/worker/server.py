@@ -124,12 +124,11 @@ class Server:
             event = self._engine.submit(str(number), request_from_wire(wire), submitted)
             self._watch.submitted(str(number), submitted)
         except SSDError as error:
-            event = Failed(code=error.code, message=error.message)
+            event = Failed.of(error)
         except Exception as error:
             # Nothing was computed yet, so the engine is sound; only this request is not.
             log(error)
-            failure = as_error(error)
-            event = Failed(code=failure.code, message=failure.message)
+            event = Failed.of(as_error(error))
             self._engine.cancel(str(number))
         self._writer.send(events_frame(number, [event]))
 

@@ -23,11 +23,6 @@ UNREAD_LIMIT = 100_000  # events; a consumer so far behind has stopped reading
 _SLICE = 1.0  # waits are cut into slices, or Ctrl-C could not interrupt them on every platform
 
 
-def failed(error: SSDError) -> Failed:
-    """The event that ends a stream with an error."""
-    return Failed(code=error.code, message=error.message, retry_after=error.retry_after)
-
-
 def ended_stream(error: SSDError) -> MailboxStream:
     """A response that failed before it began."""
     mailbox = Mailbox(lambda: None)
@@ -63,12 +58,12 @@ class Mailbox:
     def fail(self, error: SSDError) -> None:
         """End the stream with an error, unless it has ended."""
         if self._settle():
-            self._put([failed(error)])
+            self._put([Failed.of(error)])
 
     def abort(self, error: SSDError) -> None:
         """End the stream with an error and stop the work behind it, unless it has ended."""
         if self._settle():
-            self._put([failed(error)])
+            self._put([Failed.of(error)])
             self._on_cancel()
 
     def orphan(self, error: SSDError) -> None:

@@ -92,7 +92,8 @@ def test_calibration_replaces_prompts_by_longer_ones(tmp_path, monkeypatch) -> N
     settings = CalibrationSettings(responses=100)
     kinds = [p.kind for p in sources.benign_prompts([], settings)]
     assert len(kinds) == 100
-    assert kinds.count("passage") == kinds.count("chained") == 8
+    assert kinds.count("chained") == 8
+    assert kinds.count("passage") == kinds.count("record") == 4
     assert kinds.count("opened") == kinds.count("wrapped") == 10
     bare = [BenignPrompt(p.messages, "user") for p in told(100)]
     monkeypatch.setattr(sources.corpus, "shipped_benign", lambda part: bare)

@@ -245,6 +245,6 @@ def _built(model: type[S], values: dict[str, Any]) -> S:
     try:
         return model(**values)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where or model.__name__}: {first['msg']}") from None
+        from .server.parsing import describe
+
+        raise ConfigError(describe(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from langchain_ssd.cli import app
+from langchain_ssd.config import EngineConfig
 from langchain_ssd.testing import ScriptedBackend
 from langchain_ssd_tgi import command
 from langchain_ssd_tgi.server import run as running
+from langchain_ssd_tgi.server.settings import ServerConfig
 
 from .serving import KEY
 
@@ -42,6 +45,17 @@ def test_defaults_are_loopback_and_locked(started: list[Any]) -> None:
     assert server.model_name == "org/big"
     assert server.allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
     assert (server.cors_origins, server.keys) == ((), ())
+
+
+def test_options_left_out_are_the_settings_own_defaults(started: list[Any]) -> None:
+    serve()
+    ((_, server, listen),) = started
+    own = running.ListenConfig().model_dump(), ServerConfig().model_dump(exclude={"model_name"})
+    assert (listen.model_dump(), server.model_dump(exclude={"model_name"})) == own
+    options = inspect.signature(command.serve).parameters
+    engine = EngineConfig()
+    assert options["max_batch_size"].default == engine.max_batch
+    assert options["max_queue"].default == engine.max_queue
 
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(

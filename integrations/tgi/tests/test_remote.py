@@ -176,6 +176,28 @@ def test_a_locked_server_refuses_what_would_change_it_with_the_same_error_as_a_l
         assert server.backend.requests == []
 
 
+SHADOW = {"safety": {"enforce": False}}
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_server_in_shadow_mode_is_no_protection_and_is_taken_only_by_those_who_say_so(locked: bool) -> None:
+    with serving(ScriptedBackend("ok"), lock_safety=locked, **SHADOW) as server:
+        with pytest.raises(ConfigError, match=r"shadow mode.*enforce=False"):
+            ChatSSD(base_url=server.url).invoke("hi")
+        with pytest.raises(ConfigError, match="shadow mode"):
+            next(ChatSSD(base_url=server.url, allow_unprotected=True).stream("hi"))
+        assert server.backend.requests == []
+        assert ChatSSD(base_url=server.url, enforce=False).invoke("hi").text == "ok"
+
+
+def test_an_answer_that_was_only_watched_fails_though_the_server_had_promised_more() -> None:
+    watched = [Token(0, 1, "Hi", False, "utility"), Finished(summary=Summary(enforced=False))]
+    with serving(Exact(watched), lock_safety=False) as server:
+        with pytest.raises(ConfigError, match="shadow mode"):
+            ChatSSD(base_url=server.url).invoke("hi")
+        assert ChatSSD(base_url=server.url, enforce=False).invoke("hi").text == "Hi"
+
+
 @pytest.mark.parametrize(
     "error",
     [InvalidRequest("no tools here"), Overloaded("full"), WorkerDied("it died"), ProtocolError("broken")],

@@ -37,12 +37,16 @@ def test_a_locked_server_refuses_changes_by_name(change: dict[str, Any], names: 
         assert server.backend.requests == []
 
 
-def test_a_bias_and_a_grammar_that_cannot_refuse_are_locked_too() -> None:
+def test_what_favours_tokens_and_a_grammar_that_cannot_refuse_are_locked_too() -> None:
     with serving(ScriptedBackend("a")) as server:
         constraint = {"kind": "regex", "value": "Sure.*", "may_refuse": False}
         for path, body, name in (
             (CHAT, chat(logit_bias={"7": 100}), "logit_bias"),
             ("/v1/completions", {"prompt": "hi", "logit_bias": {"7": 100}}, "logit_bias"),
+            (CHAT, chat(repetition_penalty=0.5), "repetition_penalty"),
+            (CHAT, chat(presence_penalty=-2, frequency_penalty=-1), "presence_penalty, frequency_penalty"),
+            ("/generate", native(repetition_penalty=0.5), "repetition_penalty"),
+            ("/generate_stream", native(frequency_penalty=-0.5), "frequency_penalty"),
             (CHAT, chat(ssd={"constraint": constraint}), "ssd.constraint.may_refuse"),
             ("/generate", {"inputs": "hi", "ssd": {"constraint": constraint}}, "ssd.constraint.may_refuse"),
         ):
@@ -56,6 +60,13 @@ def test_a_bias_and_a_grammar_that_cannot_refuse_are_locked_too() -> None:
                 },
             )
         assert server.backend.requests == []
+        assert server.post(CHAT, chat(repetition_penalty=1.2, presence_penalty=0.5)).is_success
+    with serving(ScriptedBackend("a"), lock_safety=False) as server:
+        assert server.post(CHAT, chat(repetition_penalty=0.5, frequency_penalty=-1)).is_success
+
+
+def native(**parameters: Any) -> dict[str, Any]:
+    return {"inputs": "hi", "parameters": parameters}
 
 
 def test_a_locked_server_takes_its_own_settings() -> None:

@@ -5,6 +5,7 @@
 ``wrappers``, ``openings``: jailbreak set-ups and answer beginnings, for benign and unsafe requests alike.
 ``benign_languages``, ``benign_turns``, ``benign_plain``: benign requests of rarer kinds.
 ``passage_tasks``: what can be asked about a passage.
+``record_kinds``: what records that are made up by code hold.
 ``benign_serious``: benign requests about grave subjects, in the forms that shady ones have.
 """
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
-from langchain_ssd.errors import ProtocolError
-from langchain_ssd.events import KINDS, Event
+from langchain_ssd.errors import ConfigError, ProtocolError
+from langchain_ssd.events import KINDS, Event, Finished
 
 
 class Reader(Protocol):
@@ -27,20 +27,39 @@ class Reader(Protocol):
 
 
 class ProtectedReader:
-    """Reads the ``ssd`` field of chunks."""
+    """Reads the ``ssd`` field of chunks.
+
+    Args:
+        enforce: the request is to be protected, so an answer that was only watched fails.
+    """
+
+    def __init__(self, *, enforce: bool) -> None:
+        self._enforce = enforce
 
     def read(self, chunk: Mapping[str, Any]) -> list[Event]:
         """The event of a chunk, if it carries one.
 
         Raises:
             ProtocolError: it carries something that is no event.
+            ConfigError: nothing was enforced.
         """
         wire = chunk.get("ssd")
-        return [] if wire is None else [event_of(wire)]
+        event = None if wire is None else event_of(wire)
+        if self._enforce and isinstance(event, Finished) and not event.summary.enforced:
+            raise not_enforced()
+        return [] if event is None else [event]
 
     def end(self) -> list[Event]:
         """Nothing: the last event was ``Finished``, or the contract's check will say so."""
         return []
+
+
+def not_enforced() -> ConfigError:
+    """A server in shadow mode, for a request that wants protection."""
+    return ConfigError(
+        "the server at base_url is in shadow mode and enforces nothing; serve without --shadow, or set "
+        "enforce=False to take its answers as they are"
+    )
 
 
 def event_of(wire: Any) -> Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from langchain_ssd.backend import ChatMessage, ChatRequest
@@ -55,11 +56,7 @@ def _extension(request: ChatRequest) -> JSON:
     if request.timeout is not None:
         ssd["timeout"] = request.timeout
     if constraint is not None:
-        ssd["constraint"] = {
-            "kind": constraint.kind,
-            "value": constraint.value,
-            "may_refuse": constraint.may_refuse,
-        }
+        ssd["constraint"] = asdict(constraint)
     extra: JSON = {"ssd": ssd}
     if sampling.top_k is not None:
         extra["top_k"] = sampling.top_k

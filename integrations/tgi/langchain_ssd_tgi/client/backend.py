@@ -18,7 +18,7 @@ from langchain_ssd.errors import Cancelled, ConfigError, ProtocolError, StartupT
 from langchain_ssd.mailbox import Mailbox, MailboxStream, ended_stream
 
 from ..protocol import PROTOCOL
-from .answers import ProtectedReader, Reader
+from .answers import ProtectedReader, Reader, not_enforced
 from .asking import arguments
 from .failures import error_of_response, failure_of, silent
 from .loop import PooledClient, start
@@ -74,6 +74,8 @@ class RemoteBackend(Backend):
         try:
             async with PooledClient(self._url, self._key, _SILENCE) as client:
                 info = await self._connect(client)
+                if request.safety.enforce and "ssd" in info and not info["ssd"].get("enforced"):
+                    raise not_enforced()
                 await self._read(client, request, mailbox, protected="ssd" in info)
         except Exception as error:  # whatever it is, the consumer must hear of it
             mailbox.fail(failure_of(error, _SILENCE))
@@ -84,7 +86,7 @@ class RemoteBackend(Backend):
     async def _read(
         self, client: PooledClient, request: ChatRequest, mailbox: Mailbox, *, protected: bool
     ) -> None:
-        reader: Reader = ProtectedReader() if protected else PlainReader()
+        reader: Reader = ProtectedReader(enforce=request.safety.enforce) if protected else PlainReader()
         chunks: Any = await client.chat_completion(**arguments(request, protected=protected))
         async for chunk in chunks:
             if mailbox.deliver(reader.read(chunk)):

@@ -13,7 +13,7 @@ from langchain_ssd.errors import SSDError
 
 from . import chat, completions, describing, native, openapi, page
 from .connection import Connection
-from .guard import Guard
+from .gate import Gate
 from .problems import Problem, problem_of
 from .service import Service
 from .settings import ServerConfig
@@ -96,4 +96,4 @@ def build(service: Service) -> ASGIApp:
     routes = [Route(path, _Endpoint(service, path, handlers)) for path, handlers in paths.items()]
     # Not the whole of Starlette: its own layer for errors answers before ours, and raises what it caught.
     app = Router(routes, default=_not_found, lifespan=lifespan, redirect_slashes=False)
-    return Guard(app, service)
+    return Gate(app, service)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from langchain_ssd.backend import ChatMessage, ChatRequest
 from langchain_ssd.config import Sampling
@@ -15,7 +16,7 @@ from .bodies import Ask, GenerateBody
 from .messages import conversation, question
 from .openai_bodies import ChatBody, CompletionBody, OpenAIBody
 from .problems import Problem, invalid
-from .safety import check_bias, check_constraint, safety_of
+from .safety import check_decoding, safety_of
 from .settings import ServerConfig
 
 _ALIASES = frozenset({"", "tgi", "dummy"})  # what clients of text-generation-inference send
@@ -41,16 +42,15 @@ def ask_generate(config: ServerConfig, body: GenerateBody, header: bool) -> Aske
         Problem: the request cannot be served as it is.
         SSDError: likewise.
     """
-    settings = body.settings
-    grammar = _built(settings.grammar, "grammar")
+    settings, ext = body.settings, extension(body.ssd, header)
     request = _request(
         config,
-        extension(body.ssd, header),
+        ext,
         messages=question(body.inputs),
-        sampling=_checked(config, settings.sampling(config.default_new_tokens)),
-        constraint=grammar,
+        sampling=settings.sampling(config.default_new_tokens),
+        constraint=_built(settings.grammar, "grammar"),
     )
-    return _asked(config, request, extension(body.ssd, header))
+    return _asked(config, request, ext)
 
 
 def ask_completion(config: ServerConfig, body: CompletionBody, header: bool) -> Asked:
@@ -61,11 +61,10 @@ def ask_completion(config: ServerConfig, body: CompletionBody, header: bool) -> 
         SSDError: likewise.
     """
     check_model(config, body)
-    check_bias(config, bool(body.logit_bias))
     max_tokens = body.max_tokens or config.default_new_tokens
     sampling = body.sampling(max_tokens, logprobs=body.logprobs is not None)
     ext = extension(body.ssd, header)
-    request = _request(config, ext, messages=question(prompt_of(body)), sampling=_checked(config, sampling))
+    request = _request(config, ext, messages=question(prompt_of(body)), sampling=sampling)
     return _asked(config, request, ext)
 
 
@@ -77,7 +76,6 @@ def ask_chat(config: ServerConfig, body: ChatBody, header: bool) -> Asked:
         SSDError: likewise.
     """
     check_model(config, body)
-    check_bias(config, bool(body.logit_bias))
     messages, prefill = conversation(body.messages)
     wanted = body.max_completion_tokens or body.max_tokens
     ext = extension(body.ssd, header)
@@ -93,7 +91,7 @@ def ask_chat(config: ServerConfig, body: ChatBody, header: bool) -> Asked:
         ext,
         messages=messages,
         prefill=prefill,
-        sampling=_checked(config, body.sampling(wanted, logprobs=bool(body.logprobs))),
+        sampling=body.sampling(wanted, logprobs=bool(body.logprobs)),
         constraint=_built(body.response_format, "response_format"),
         use=use,
     )
@@ -146,7 +144,8 @@ def _request(
         if constraint is not None:
             raise invalid("ssd.constraint: there is another grammar in this request; give one")
         constraint = given.constraint.build()
-    check_constraint(config, constraint)
+    check_decoding(config, sampling, constraint)
+    _check_stops(config, sampling)
     return ChatRequest(
         messages=messages,
         prefill=prefill,
@@ -169,24 +168,26 @@ def _asked(config: ServerConfig, request: ChatRequest, ext: SSDExtension | None)
     return Asked(request, telemetry)
 
 
-def _checked(config: ServerConfig, sampling: Sampling) -> Sampling:
+def _check_stops(config: ServerConfig, sampling: Sampling) -> None:
     if len(sampling.stop) > config.max_stop_sequences:
         raise invalid(
             f"stop: at most {config.max_stop_sequences} stop sequences; given: {len(sampling.stop)}"
         )
     for text in sampling.stop:
         check_text(text, "a stop string")
-    return sampling
 
 
-def _built(format_: object, where: str) -> Constraint | None:
-    if format_ is None:
-        return None
+class _Form(Protocol):
+    """A grammar of a body."""
+
+    def build(self) -> Constraint | None: ...
+
+
+def _built(form: _Form | None, where: str) -> Constraint | None:
     try:
-        constraint: Constraint | None = format_.build()  # type: ignore[attr-defined]
+        return None if form is None else form.build()
     except ValueError as error:
         raise invalid(f"{where}: {error}") from None
-    return constraint
 
 
 def _shorter(*limits: float | None) -> float | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Iterator
 
 from langchain_ssd.events import Event, Finished, Refused, Token
@@ -13,7 +11,7 @@ from .asking import Asked, ask_chat
 from .connection import Connection
 from .openai_bodies import ChatBody
 from .service import Service
-from .transcript import Transcript, logprob
+from .transcript import Transcript, logprob, openai_head
 
 
 async def chat_completions(service: Service, connection: Connection) -> None:
@@ -40,17 +38,11 @@ class ChatWriter:
     ends_with_done = True
 
     def __init__(self, model: str, body: ChatBody, asked: Asked) -> None:
-        self._telemetry = asked.telemetry
         self._logprobs = bool(body.logprobs)
         self._usage = body.wants_usage
-        self._head = {
-            "id": f"chatcmpl-{secrets.token_hex(12)}",
-            "created": int(time.time()),
-            "model": model,
-            "system_fingerprint": "langchain-ssd",
-        }
+        self._head = openai_head("chatcmpl", model)
         self._begun = False
-        self.transcript = Transcript.of(asked.request)
+        self.transcript = Transcript.of(asked)
 
     def frames(self, event: Event) -> Iterator[JSON]:
         """One chunk for what is seen; with telemetry, one chunk an event."""
@@ -62,7 +54,7 @@ class ChatWriter:
                 yield {**self._chunk([]), "usage": self.transcript.usage()}
         elif delta or logprobs:
             yield self._chunk([self._choice(delta, logprobs, None)], event)
-        elif self._telemetry:
+        elif self.transcript.tells:
             yield self._chunk([], event)
 
     def _delta(self, event: Event, text: str) -> JSON:
@@ -83,10 +75,8 @@ class ChatWriter:
         return {"index": 0, "delta": delta, "logprobs": content, "finish_reason": reason}
 
     def _chunk(self, choices: list[JSON], event: Event | None = None) -> JSON:
-        chunk: JSON = {"object": "chat.completion.chunk", **self._head, "choices": choices}
-        if self._telemetry and event is not None:
-            chunk["ssd"] = event.to_wire()
-        return chunk
+        told = {} if event is None else self.transcript.told(event)
+        return {"object": "chat.completion.chunk", **self._head, "choices": choices, **told}
 
     def _logprobs_of(self, event: Event) -> list[JSON] | None:
         if not self._logprobs or not isinstance(event, Token) or event.thinking:
@@ -108,15 +98,12 @@ class ChatWriter:
         if self._logprobs and script.refused is None:  # they spell out the words that a refusal replaces
             logprobs = {"content": [_logprob(t) for t in script.tokens if not t.thinking]}
         choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": script.openai_reason}
-        result: JSON = {"object": "chat.completion", **self._head, "choices": [choice]}
-        result["usage"] = script.usage()
-        if self._telemetry:
-            result["ssd"] = script.telemetry()
-        return result
+        head = {"object": "chat.completion", **self._head}
+        return {**head, "choices": [choice], "usage": script.usage(), **script.told_whole()}
 
     def headers(self) -> dict[str, str]:
         """Telemetry, if it was asked for."""
-        return self.transcript.headers() if self._telemetry else {}
+        return self.transcript.headers()
 
 
 def _logprob(token: Token) -> JSON:

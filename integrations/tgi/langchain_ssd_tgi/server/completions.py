@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Iterator
 
 from langchain_ssd.events import Event, Finished, Token
@@ -13,7 +11,7 @@ from .asking import Asked, ask_completion, prompt_of
 from .connection import Connection
 from .openai_bodies import CompletionBody
 from .service import Service
-from .transcript import Transcript, logprob
+from .transcript import Transcript, logprob, openai_head
 
 
 async def completions(service: Service, connection: Connection) -> None:
@@ -38,18 +36,11 @@ class CompletionWriter:
 
     def __init__(self, model: str, body: CompletionBody, asked: Asked) -> None:
         self._echo = prompt_of(body) if body.echo else ""
-        self._telemetry = asked.telemetry
         self._logprobs = body.logprobs is not None
         self._usage = body.wants_usage
-        self._head = {
-            "id": f"cmpl-{secrets.token_hex(12)}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": model,
-            "system_fingerprint": "langchain-ssd",
-        }
+        self._head = {"object": "text_completion", **openai_head("cmpl", model)}
         self._begun = False
-        self.transcript = Transcript.of(asked.request)
+        self.transcript = Transcript.of(asked)
 
     def frames(self, event: Event) -> Iterator[JSON]:
         """One chunk for what is seen; with telemetry, one chunk an event."""
@@ -62,16 +53,14 @@ class CompletionWriter:
             tokens = [event] if isinstance(event, Token) else []
             reason = self.transcript.openai_reason if last else None
             yield self._chunk([self._choice(text, tokens, reason)], event)
-        elif self._telemetry:
+        elif self.transcript.tells:
             yield self._chunk([], event)
         if last and self._usage:
             yield {**self._chunk([]), "usage": self.transcript.usage()}
 
     def _chunk(self, choices: list[JSON], event: Event | None = None) -> JSON:
-        chunk: JSON = {**self._head, "choices": choices}
-        if self._telemetry and event is not None:
-            chunk["ssd"] = event.to_wire()
-        return chunk
+        told = {} if event is None else self.transcript.told(event)
+        return {**self._head, "choices": choices, **told}
 
     def _choice(self, text: str, tokens: list[Token], reason: str | None) -> JSON:
         return {"index": 0, "text": text, "logprobs": self._logprobs_of(tokens), "finish_reason": reason}
@@ -91,11 +80,8 @@ class CompletionWriter:
         script = self.transcript
         tokens = [] if script.refused else [token for token in script.tokens if not token.thinking]
         choice = self._choice(self._echo + script.text, tokens, script.openai_reason)
-        result: JSON = {**self._head, "choices": [choice], "usage": script.usage()}
-        if self._telemetry:
-            result["ssd"] = script.telemetry()
-        return result
+        return {**self._head, "choices": [choice], "usage": script.usage(), **script.told_whole()}
 
     def headers(self) -> dict[str, str]:
         """Telemetry, if it was asked for."""
-        return self.transcript.headers() if self._telemetry else {}
+        return self.transcript.headers()

@@ -64,10 +64,9 @@ class NativeWriter:
     def __init__(self, body: GenerateBody, asked: Asked, *, in_list: bool = False) -> None:
         self._body = body
         self._details = bool(body.settings.details)
-        self._telemetry = asked.telemetry
         self._in_list = in_list
         self._index = 0
-        self.transcript = Transcript.of(asked.request)
+        self.transcript = Transcript.of(asked)
 
     def frames(self, event: Event) -> Iterator[JSON]:
         """One frame a token, and a last one without a token that holds the whole text."""
@@ -78,15 +77,13 @@ class NativeWriter:
             yield self._frame(event, {"id": 0, "text": text, "logprob": 0.0, "special": False})
         elif isinstance(event, Finished):
             yield self._last(event)
-        elif self._telemetry:
+        elif self.transcript.tells:
             yield self._frame(event, dict(_NO_TOKEN))
 
     def _frame(self, event: Event, token: JSON) -> JSON:
         self._index += 1
         frame: JSON = {"index": self._index, "token": token, "generated_text": None, "details": None}
-        if self._telemetry:
-            frame["ssd"] = event.to_wire()
-        return frame
+        return {**frame, **self.transcript.told(event)}
 
     def _last(self, event: Event) -> JSON:
         frame = self._frame(event, dict(_NO_TOKEN))
@@ -101,8 +98,7 @@ class NativeWriter:
         if self._details:
             tokens = [] if self.transcript.refused else [_token(t, t.text) for t in self.transcript.tokens]
             result["details"] = {**self._common(), "prefill": [], "tokens": tokens}
-        if self._telemetry:
-            result["ssd"] = self.transcript.telemetry()
+        result.update(self.transcript.told_whole())
         return [result] if self._in_list else result
 
     def headers(self) -> dict[str, str]:
@@ -118,7 +114,7 @@ class NativeWriter:
             "x-prompt-tokens": str(end.prompt_tokens),
             "x-generated-tokens": str(end.completion_tokens),
         }
-        return {**headers, **(self.transcript.headers() if self._telemetry else {})}
+        return {**headers, **self.transcript.headers()}
 
     def _full(self, text: str) -> str:
         return self._body.inputs + text if self._body.settings.return_full_text else text

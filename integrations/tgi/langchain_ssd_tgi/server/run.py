@@ -18,8 +18,8 @@ from langchain_ssd.backend import Backend
 from langchain_ssd.config import Settings
 
 from .app import build
+from .http1 import bounded
 from .logs import logger
-from .protocol import bounded
 from .service import Service
 from .settings import ServerConfig
 

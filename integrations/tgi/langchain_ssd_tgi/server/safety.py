@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from langchain_ssd.config import RefusalPolicy, Settings, SSDConfig
+from langchain_ssd.config import RefusalPolicy, Sampling, Settings, SSDConfig
 from langchain_ssd.constraint import Constraint
 from langchain_ssd.errors import SafetyLocked
 
@@ -37,24 +37,20 @@ def safety_of(
     return changed
 
 
-def check_bias(config: ServerConfig, biased: bool) -> None:
-    """A bias on both models' rows would make them agree, and the monitor blind: it is locked as well.
+def check_decoding(config: ServerConfig, sampling: Sampling, constraint: Constraint | None) -> None:
+    """What disarms the monitor without being a safety setting is locked as well.
+
+    Whatever favours a token in both models' rows makes them agree, and the monitor blind; a grammar that
+    leaves no room for a refusal would answer in its place.
 
     Raises:
-        SafetyLocked: the server's settings are locked, and the request brings a bias.
+        SafetyLocked: the server's settings are locked, and the request brings any of these.
     """
-    if config.lock_safety and biased:
-        raise _locked(["logit_bias"])
-
-
-def check_constraint(config: ServerConfig, constraint: Constraint | None) -> None:
-    """A grammar that leaves no room for a refusal would answer in its place: it is locked as well.
-
-    Raises:
-        SafetyLocked: the server's settings are locked, and the request brings such a grammar.
-    """
-    if config.lock_safety and constraint is not None and not constraint.may_refuse:
-        raise _locked(["ssd.constraint.may_refuse"])
+    names = ["logit_bias"] * bool(sampling.logit_bias) + list(sampling.favours)
+    if constraint is not None and not constraint.may_refuse:
+        names.append("ssd.constraint.may_refuse")
+    if config.lock_safety and names:
+        raise _locked(names)
 
 
 def _locked(names: Sequence[str]) -> SafetyLocked:

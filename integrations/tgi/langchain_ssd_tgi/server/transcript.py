@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import secrets
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from langchain_ssd.backend import ChatRequest
 from langchain_ssd.events import SCHEMA_VERSION, Event, Finished, Refused, Token, ToolCallPart
 
+from .asking import Asked
 from .tool_calls import JSON, Calls
 
 _PARAGRAPH = "\n\n"  # between text that was released and the refusal that ends it
@@ -23,10 +25,12 @@ class Transcript:
         with_stops: the request had stop strings, so that an end by one can be told from the model's own.
         parts: what the last event adds to the calls of a stream.
         appends: a refusal stands behind what had been released, also in a whole answer.
+        tells: the answer is to hold telemetry.
     """
 
     with_stops: bool = False
     appends: bool = False
+    tells: bool = False
     shown: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
@@ -71,9 +75,10 @@ class Transcript:
         return self.streamed if self.refused is None or self.appends else self.refused.text
 
     @classmethod
-    def of(cls, request: ChatRequest) -> Transcript:
+    def of(cls, asked: Asked) -> Transcript:
         """An empty one for the answer to a request."""
-        return cls(bool(request.sampling.stop), request.refusal.on_refusal == "append")
+        request = asked.request
+        return cls(bool(request.sampling.stop), request.refusal.on_refusal == "append", asked.telemetry)
 
     @property
     def end(self) -> Finished:
@@ -106,15 +111,24 @@ class Transcript:
             usage["completion_tokens_details"] = {"reasoning_tokens": end.thinking_tokens}
         return usage
 
-    def telemetry(self) -> dict[str, Any]:
-        """The answer in numbers, without a word of it."""
+    def told(self, event: Event) -> JSON:
+        """The ``ssd`` field of one chunk, if telemetry was asked for."""
+        return {"ssd": event.to_wire()} if self.tells else {}
+
+    def told_whole(self) -> JSON:
+        """The ``ssd`` field of a whole answer: its numbers without a word of it."""
+        if not self.tells:
+            return {}
         events = [event.to_wire() for event in self.besides]
         for event in events:
             event.pop("text", None)
-        return {"schema_version": SCHEMA_VERSION, "summary": asdict(self.end.summary), "events": events}
+        summary = asdict(self.end.summary)
+        return {"ssd": {"schema_version": SCHEMA_VERSION, "summary": summary, "events": events}}
 
     def headers(self) -> dict[str, str]:
         """The same for clients that look at headers only."""
+        if not self.tells:
+            return {}
         summary = self.end.summary
         return {
             "x-ssd-finish-reason": self.end.finish_reason,
@@ -125,6 +139,16 @@ class Transcript:
             "x-ssd-safety-tokens": str(summary.safety_tokens),
             "x-ssd-mode-changes": str(summary.mode_changes),
         }
+
+
+def openai_head(kind: str, model: str) -> JSON:
+    """What every chunk of an answer repeats in OpenAI's interfaces; ``kind`` begins its id."""
+    return {
+        "id": f"{kind}-{secrets.token_hex(12)}",
+        "created": int(time.time()),
+        "model": model,
+        "system_fingerprint": "langchain-ssd",
+    }
 
 
 def logprob(token: Token) -> float:

@@ -31,7 +31,7 @@ _HEADERS = (
 )
 
 
-class Guard:
+class Gate:
     """The outermost layer.
 
     Args:
