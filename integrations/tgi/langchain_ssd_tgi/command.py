@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=BaseModel)
 _ENV = "LANGCHAIN_SSD_TGI_"
+_UNCALIBRATED = (
+    "the published monitor has known holes, and a grammar in a request can calm it; calibrate the pair with "
+    "'langchain-ssd calibrate' and serve it without --monitor paper"
+)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _TABLES = ("keys", "safety", "refusal", "engine")
 
@@ -112,6 +116,8 @@ def serve(
     if log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError("--log-level must be debug, info, warning or error")
     set_up(log_level)
+    if server.safety.monitor == "paper":
+        typer.echo(f"warning: {_UNCALIBRATED}", err=True)
     typer.echo(f"serving on {'https' if tls_certificate else 'http'}://{host}:{port}", err=True)
     run(backend, server, listen)
 

@@ -128,6 +128,11 @@ def test_wrong_options_are_one_line(started: list[Any], options: tuple[str, ...]
     assert started == []
 
 
+def test_the_published_monitor_is_warned_of(started: list[Any]) -> None:
+    assert "known holes" in serve().output
+    assert "known holes" not in serve("--monitor", "sequential").output
+
+
 def test_shadow_mode_and_monitor(started: list[Any]) -> None:
     assert serve("--shadow", "--monitor", "sequential").exit_code == 0
     safety = started[0][1].safety
