@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..config import ModelSpec
-from ..draft_folder import CARD, DraftCard
+from ..draft_folder import CARD, DraftCard, read_card
 from ..engine.delta import keep_layers, write_delta
 from ..engine.loading import load_model
 from ..engine.packing import Encoding
@@ -166,9 +166,21 @@ def _facts(run: Run, measured: ProbeReport, storage: Storage) -> dict[str, Any]:
             "files": [p.name for p in (*run.sources.benign, *run.sources.unsafe)],
             "sensitive": list(run.sources.sensitive),
         },
-        "trained": asdict(run.trainer.progress),
+        "trained": {**asdict(run.trainer.progress), "before": tokens_before(run.recipe.adapter)},
         "measured": {"probe": asdict(measured), "prompts": run.probe.counts()},
     }
+
+
+def tokens_before(adapter: str | None) -> int:
+    """Tokens of all the runs that a run goes on from, as far as their cards tell."""
+    card = read_card(Path(adapter)) if adapter else None
+    trained = card.made.get("trained", {}) if card else {}
+    return int(trained.get("tokens", 0)) + int(trained.get("before", 0))
+
+
+def _after(trained: Mapping[str, Any]) -> str:
+    before = trained["before"]
+    return f", after {before:,} tokens of the runs that it goes on from" if before else ""
 
 
 def _readme(facts: dict[str, Any]) -> str:
@@ -181,7 +193,7 @@ def _readme(facts: dict[str, Any]) -> str:
         "`langchain-ssd calibrate`. It is no assistant of its own.\n\n"
         f"- layers: {kept}; method: {facts['recipe']['method']}; stored as {facts['storage']}\n"
         f"- trained on {trained['tokens']:,} tokens in {trained['step']:,} steps "
-        f"({trained['seconds'] / 60:.0f} minutes), seed {facts['recipe']['seed']}\n"
+        f"({trained['seconds'] / 60:.0f} minutes), seed {facts['recipe']['seed']}{_after(trained)}\n"
         f"- data: {data['benign']:,} benign sequences with the target's answers "
         f"({data['benign_tokens']:,} tokens), {data['unsafe']:,} unsafe requests, "
         f"{data['unsafe_begun']:,} of them with the target's own beginning\n\n"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from langchain_ssd.draft_folder import CARD, DraftCard
 from langchain_ssd.drafts.recipe import DraftRecipe
 from langchain_ssd.drafts.starting import start, trained_parameters
 from langchain_ssd.engine.models import CachedModel, check_rewind
@@ -161,6 +162,16 @@ def test_an_adapter_of_another_rank_or_model_is_refused(tmp_path: Path) -> None:
         begun(deep_model(3), method="lora", rank=4, adapter=str(tmp_path))
     with pytest.raises(ModelNotFound, match="no adapter"):
         begun(deep_model(2), method="lora", adapter=str(tmp_path / "nowhere"))
+
+
+def test_a_card_counts_the_runs_before(tmp_path: Path) -> None:
+    from langchain_ssd.drafts.finish import tokens_before
+
+    made = {"trained": {"tokens": 70, "before": 30}}
+    card = DraftCard(base="default", base_fingerprint=None, encoding="int8", made=made)
+    (tmp_path / CARD).write_text(card.model_dump_json(exclude_none=True))
+    assert tokens_before(str(tmp_path)) == 100
+    assert tokens_before(None) == 0
 
 
 @pytest.mark.parametrize("other", [{"layers": 2}, {"init": "x"}, {"method": "full"}])
