@@ -40,7 +40,12 @@ def _leave() -> None:
     """Close idle connections in good order when the process ends."""
     if _loop is not None and _session is not None and _owner == os.getpid():
         with suppress(Exception):
-            start(_session.aclose()).result(1.0)
+            start(_close()).result(1.0)
+
+
+async def _close() -> None:
+    await _session.aclose()
+    await asyncio.sleep(0)  # the round in which transports let go of their sockets
 
 
 class PooledClient(AsyncInferenceClient):
