@@ -26,7 +26,7 @@ from langchain_ssd.engine.pair import Pair
 from langchain_ssd.events import Token
 from langchain_ssd.pairs import draft_spec
 
-from .forms import SCHEMA
+from .forms import SCHEMA, told
 from .safety import DATA
 
 STEPS: dict[str, Any] = {
@@ -80,9 +80,8 @@ def logged(pair: Pair, config: EngineConfig, texts: list[str], tokens: int) -> I
 
 
 def _request(text: str, schema: dict[str, Any], tokens: int) -> ChatRequest:
-    told = "Answer with JSON and nothing else. It must fit this JSON Schema:\n" + json.dumps(schema)
     return ChatRequest(
-        (ChatMessage("system", told), ChatMessage("user", text)),
+        (ChatMessage("system", told(schema)), ChatMessage("user", text)),
         constraint=Constraint("json_schema", schema),
         sampling=Sampling(max_tokens=tokens),
         safety=SSDConfig(enforce=False, hold_back="none"),

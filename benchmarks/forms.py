@@ -29,7 +29,6 @@ SCHEMA: dict[str, Any] = {
     },
     "required": ["title", "answer"],
 }
-TOLD = "Answer with JSON and nothing else. It must fit this JSON Schema:\n" + json.dumps(SCHEMA)
 TOKENS, COUNT = 64, 40
 
 
@@ -39,10 +38,15 @@ def main() -> None:
     pair = load_pair(default_target(), default_draft(), engine, lambda stage, part: None)
     profile = find_profile(None, default_target(), default_draft())
     safety = profile.apply(SSDConfig()) if profile else SSDConfig()
-    schema = Constraint("json_schema", SCHEMA)
-    ways = {"free": ("", None), "told of the schema": (TOLD, None), "held to the schema": (TOLD, schema)}
+    schema, words = Constraint("json_schema", SCHEMA), told(SCHEMA)
+    ways = {"free": ("", None), "told of the schema": (words, None), "held to the schema": (words, schema)}
     rows = [{"prompts": name, **counts(answers(pair, engine, safety, *way))} for name, way in ways.items()]
     show("forms", "Benign prompts with and without a form", rows, f"bf16, greedy, up to {TOKENS} tokens")
+
+
+def told(schema: dict[str, Any]) -> str:
+    """How a system message asks for a form."""
+    return "Answer with JSON and nothing else. It must fit this JSON Schema:\n" + json.dumps(schema)
 
 
 def texts() -> Sequence[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..drafts import contexts, corpus
 from ..drafts.corpus import BenignPrompt, UnsafePrompt
-from ..drafts.records import records
+from ..drafts.record_tasks import record_tasks
 from .settings import CalibrationSettings
 
 _OPENED, _WRAPPED = 0.1, 0.1  # benign prompts behind an opening, and inside a jailbreak's wrapper
@@ -48,7 +48,7 @@ def benign_prompts(paths: Sequence[Path], settings: CalibrationSettings) -> list
 def _longer(told: Sequence[BenignPrompt], count: int, seed: int) -> list[BenignPrompt]:
     """So many requests with a long context, made of the answers that prompts came with."""
     passages = round(count * _PASSAGES / (_PASSAGES + _CHAINED))
-    made = records(passages // 2, "calibration", seed)
+    made = record_tasks(passages // 2, "calibration", seed)
     made += contexts.lengthened(told, passages - len(made), seed)
     return made + contexts.chained(told, count - passages, seed)
 

@@ -19,7 +19,7 @@ from .pipeline import Teacher, Workshop
 from .probe import Probe, ProbeReport
 from .pruning import Candidate, search
 from .recipe import DraftRecipe
-from .records import records
+from .record_tasks import record_tasks
 from .starting import start
 from .synthesis import write_prompts
 from .training import Material, StepReport, Trainer
@@ -130,7 +130,7 @@ class Run:
         told = contexts.usable(workshop.told(benign))
         special += contexts.lengthened(told, self.recipe.passages, seed)
         special += contexts.chained(told, self.recipe.chained, seed)
-        special += records(self.recipe.records, "train", seed)
+        special += record_tasks(self.recipe.records, "train", seed)
         requests = workshop.unsafe(unsafe, told)
         searching = self.recipe.layers is not None and not self.recipe.layer_ids  # it draws on its own
         foretold = None if searching else self.recipe

@@ -52,16 +52,32 @@ def open_sequence(
     constraint = _constraint(pair, grammars, request)
     prefill = pair.target.renderer.encode(request.prefill)
     prompt, draft_prompt = _prompts(pair, request)
-    target, draft = prompt + prefill, draft_prompt + prefill
-    room = _room(pair, len(target), len(draft), request.sampling.max_tokens)
+    sides = prompt + prefill, draft_prompt + prefill
+    room = _room(pair, len(sides[0]), len(sides[1]), request.sampling.max_tokens)
+    form = _form(pair, grammars, request, constraint, prompt, prefill)
+    return _sequence(pair, request_id, request, now, sides, prefill, room, form)
+
+
+def _sequence(
+    pair: Pair,
+    request_id: str,
+    request: ChatRequest,
+    now: float,
+    sides: tuple[list[int], list[int]],
+    prefill: list[int],
+    room: int,
+    form: Form,
+) -> Sequence:
+    """All that follows from a sound request; ``sides`` are both models' ids, prefill included."""
     sampling, safety = request.sampling, request.safety
+    prompt = sides[0][: len(sides[0]) - len(prefill)]
     rule = SamplingRule(sampling.temperature, sampling.top_k, sampling.top_p)
     seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
     return Sequence(
         request_id=request_id,
         request=request,
-        target_tokens=target,
-        draft_tokens=draft,
+        target_tokens=sides[0],
+        draft_tokens=sides[1],
         prefill=prefill,
         room=room,
         end_ids=pair.end_ids,
@@ -72,13 +88,13 @@ def open_sequence(
         rule=rule,
         settings=make_settings(safety, rule),
         text=_text_stream(pair, request, prompt, prefill),
-        calls=_call_reader(pair, request, seed, target),
+        calls=_call_reader(pair, request, seed, sides[0]),
         penalties=Penalties(sampling, prompt, prefill, pair.vocab_size),
-        form=_form(pair, grammars, request, constraint, prompt, prefill),
+        form=form,
         # Passes of other shapes round differently; only float64 is far enough from a near tie not to care.
         alone=sampling.seed is not None and pair.target.model.dtype != torch.float64,
         calibrated=safety.monitor == "sequential" and safety.sequential.calibrated,
-        prompt_tokens=len(target),
+        prompt_tokens=len(sides[0]),
     )
 
 

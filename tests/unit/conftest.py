@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from .webhook_helpers import fast_and_clean, receive
+
+__all__ = ["fast_and_clean", "receive"]  # fixtures that two files share
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:

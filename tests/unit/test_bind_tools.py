@@ -5,30 +5,14 @@ from typing import TypedDict
 
 import pytest
 from langchain_core.runnables import RunnableBinding, RunnableLambda
-from langchain_core.tools import tool
-from pydantic import BaseModel, Field
 
 from langchain_ssd.constraint import Constraint
 from langchain_ssd.errors import InvalidRequest, SafetyLocked
 from langchain_ssd.tools import constraint_from
 
-from .chat_helpers import model_of
+from .chat_helpers import Add, get_weather, model_of
 
-V3 = pytest.mark.filterwarnings("ignore:.*in beta")  # the third version of the event stream is
 MARKER = "secret-words"
-
-
-@tool
-def get_weather(city: str, days: int = 1) -> str:
-    """Weather of a city."""
-    return f"{city}: {days}"
-
-
-class Add(BaseModel):
-    """Add two numbers."""
-
-    a: int
-    b: int = Field(2, description="the other")
 
 
 class Move(TypedDict):

@@ -9,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.tools import tool
 from langchain_core.utils.json import parse_partial_json
 from langchain_tests.utils.stream_lifecycle import assert_valid_event_stream
-from pydantic import BaseModel, Field
 
 from langchain_ssd import ChatSSD
 from langchain_ssd.call_chunks import unmendable
@@ -21,23 +19,7 @@ from langchain_ssd.events import Finished, Refused, ToolCallPart
 from langchain_ssd.messages import to_chat
 from langchain_ssd.testing import answer, tool_call, tool_calls
 
-from .chat_helpers import NO, collect, every_way, merged, model_of
-
-V3 = pytest.mark.filterwarnings("ignore:.*in beta")  # the third version of the event stream is
-
-
-@tool
-def get_weather(city: str, days: int = 1) -> str:
-    """Weather of a city."""
-    return f"{city}: {days}"
-
-
-class Add(BaseModel):
-    """Add two numbers."""
-
-    a: int
-    b: int = Field(2, description="the other")
-
+from .chat_helpers import NO, V3, Add, collect, every_way, get_weather, merged, model_of
 
 SAID = tool_calls(
     ("get_weather", {"city": "Zürich", "days": 2}),

@@ -3,138 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import gc
-import hashlib
-import hmac
 import json
-import logging
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
 import jsonschema
 import pytest
-from pydantic import SecretStr
 
 from langchain_ssd.errors import ConfigError
-from langchain_ssd.events import BinScored, ModeChanged
+from langchain_ssd.events import BinScored
 from langchain_ssd.telemetry import RiskRun, RiskWebhook, delivery
 from langchain_ssd.telemetry.schema import line_schema
-from langchain_ssd.telemetry.webhook import signature
 
 from .telemetry_helpers import WAYS, model
+from .webhook_helpers import SECRET, Receiver, flush, positions, put, until, workers
 
-SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789").decode()
-Reply = tuple[int, dict[str, str]]
-
-
-class Receiver:
-    """A server that keeps what it is sent and answers as it is told: the next reply, then 200 for ever."""
-
-    def __init__(self, *replies: int | Reply) -> None:
-        self.replies = [(r, {}) if isinstance(r, int) else r for r in replies]
-        self.posts: list[tuple[float, str, dict[str, str], bytes]] = []
-        self.gate = threading.Event()
-        self.gate.set()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                receiver.posts.append((time.monotonic(), self.path, dict(self.headers.items()), body))
-                receiver.gate.wait(60)
-                status, headers = receiver.replies.pop(0) if receiver.replies else (200, {})
-                self.send_response(status)
-                for name, value in {"content-length": "0", **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # a client that went away
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/hook"
-
-    @property
-    def batches(self) -> list[list[dict[str, Any]]]:
-        return [json.loads(body)["events"] for _, _, _, body in self.posts]
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [event for batch in self.batches for event in batch]
-
-    def close(self) -> None:
-        self.gate.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-@pytest.fixture
-def receive() -> Iterator[Callable[..., Receiver]]:
-    made: list[Receiver] = []
-
-    def make(*replies: int | Reply) -> Receiver:
-        made.append(Receiver(*replies))
-        return made[-1]
-
-    yield make
-    for receiver in made:
-        receiver.close()
-
-
-@pytest.fixture(autouse=True)
-def _fast_and_clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(delivery, "_FIRST_PAUSE", 0.02)
-    yield
-    until = time.monotonic() + 60
-    while _workers() and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not _workers()
-
-
-def _workers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "ssd-webhook"]
-
-
-def until(happens: Callable[[], Any]) -> None:
-    end = time.monotonic() + 60
-    while not happens():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
-
-
-def put(webhook: RiskWebhook, count: int, run: RiskRun | None = None) -> None:
-    """Events as a request would cause them, numbered by their position."""
-    for number in range(count):
-        webhook._tell(run or RiskRun(uuid4()), ModeChanged(number, "safety"))
-
-
-def flush(webhook: RiskWebhook) -> None:
-    assert webhook.close(timeout=60)
-
-
-def positions(receiver: Receiver) -> list[int]:
-    return [event["position"] for event in receiver.events]
+pytestmark = pytest.mark.usefixtures("fast_and_clean")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -315,7 +206,7 @@ def test_after_the_time_of_close_nothing_more_is_tried(receive: Callable[..., Re
     until(lambda: receiver.posts)
     webhook.close(timeout=0.01)
     receiver.gate.set()
-    until(lambda: not _workers())
+    until(lambda: not workers())
     assert len(receiver.posts) <= 2
     assert webhook.sent + webhook.dropped == 30
 
@@ -333,7 +224,7 @@ def test_close_does_not_sit_out_a_long_retry_after(receive: Callable[..., Receiv
 def test_no_event_no_thread_and_no_connection(receive: Callable[..., Receiver]) -> None:
     receiver = receive()
     webhook = RiskWebhook(receiver.url)
-    assert not _workers()
+    assert not workers()
     flush(webhook)
     assert not receiver.posts
 
@@ -342,10 +233,10 @@ def test_a_handler_that_is_let_go_delivers_and_leaves_no_thread(receive: Callabl
     receiver = receive()
     webhook = RiskWebhook(receiver.url, interval=3600)
     put(webhook, 2)
-    assert _workers()
+    assert workers()
     del webhook
     gc.collect()
-    until(lambda: not _workers())
+    until(lambda: not workers())
     assert positions(receiver) == [0, 1]
 
 
@@ -362,96 +253,6 @@ def test_a_sender_that_breaks_does_not_end_the_thread(
     flush(webhook)
     assert webhook.sent == 1
     assert "ZeroDivisionError" in caplog.text
-
-
-# Signatures and secrets
-
-
-def test_the_signature_is_that_of_standard_webhooks() -> None:
-    # The example of the specification's reference libraries.
-    key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    signed = signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b'{"test": 2432232314}')
-    assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-
-
-@pytest.mark.parametrize("secret", [SECRET, SecretStr(SECRET), "a plain text of enough bytes"])
-def test_a_receiver_can_verify_a_batch(secret: str | SecretStr, receive: Callable[..., Receiver]) -> None:
-    receiver = receive(503)
-    webhook = RiskWebhook(receiver.url, secret=secret, headers={"Authorization": "Bearer abc"}, interval=3600)
-    put(webhook, 2)
-    flush(webhook)
-    key = b"a plain text of enough bytes" if secret != SECRET and isinstance(secret, str) else None
-    key = key or b"0123456789abcdef0123456789"
-    assert len(receiver.posts) == 2
-    for _, _, headers, body in receiver.posts:
-        said = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        digest = base64.b64encode(hmac.new(key, said, hashlib.sha256).digest()).decode()
-        assert headers["webhook-signature"] == f"v1,{digest}"
-        assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
-        assert headers["Authorization"] == "Bearer abc"
-
-
-def test_without_a_secret_there_is_no_signature(receive: Callable[..., Receiver]) -> None:
-    receiver = receive()
-    webhook = RiskWebhook(receiver.url)
-    put(webhook, 1)
-    flush(webhook)
-    assert "webhook-signature" not in receiver.posts[0][2]
-
-
-def test_secrets_are_shown_nowhere(
-    receive: Callable[..., Receiver], caplog: pytest.LogCaptureFixture
-) -> None:
-    receiver = receive(404)
-    token = "token-in-the-path-0123456789"
-    with caplog.at_level(logging.DEBUG):
-        webhook = RiskWebhook(
-            f"{receiver.url}/{token}", secret=f"{token}-secret", headers={"authorization": f"Bearer {token}"}
-        )
-        put(webhook, 1)
-        flush(webhook)
-    assert receiver.posts[0][1].endswith(token)
-    shown = [repr(webhook), str(webhook), repr(vars(webhook)), repr(vars(webhook._delivery)), caplog.text]
-    for said in shown:
-        assert token not in said
-    with pytest.raises(ConfigError) as refused:
-        RiskWebhook(f"http://example.com/{token}", secret=token)
-    assert token not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"url": "http://example.com/hook"}, "must begin with https"),
-        ({"url": "http://127.0.0.1.example.com/"}, "must begin with https"),
-        ({"url": "http://[::2]/"}, "must begin with https"),
-        ({"url": "ftp://example.com"}, "must begin with https"),
-        ({"url": "example.com/hook"}, "must begin with https"),
-        ({"url": "https://"}, "name a host"),
-        ({"url": "https://example.com:port"}, "cannot be read"),
-        ({"proxy": "nonsense://example.com"}, "check the proxy"),
-        ({"url": "https://user:pass@example.com"}, "put credentials into headers"),
-        ({"secret": "short"}, "24 bytes or more"),
-        ({"secret": "whsec_!!!"}, "must be base64"),
-        ({"batch_size": 0}, "batch_size: .*greater than or equal to 1"),
-        ({"interval": 0}, "interval: "),
-        ({"queue_size": 0}, "queue_size: "),
-        ({"attempts": 0}, "attempts: "),
-        ({"timeout": 0}, "timeout: "),
-    ],
-)
-def test_what_cannot_be_used_is_refused_at_once(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        RiskWebhook(**{"url": "https://example.com/hook", **given})
-
-
-@pytest.mark.parametrize("host", ["localhost", "127.8.9.1", "[::1]", "app.localhost"])
-def test_this_machine_needs_no_https(host: str) -> None:
-    RiskWebhook(f"http://{host}:1/")
-
-
-def test_http_can_be_allowed() -> None:
-    RiskWebhook("http://example.com/", allow_http=True)
 
 
 # The end of a process, and its children

@@ -40,6 +40,7 @@ from langchain_ssd.testing import ScriptedBackend, answer, failure, refusal
 from langchain_ssd_tgi import RemoteBackend
 from langchain_ssd_tgi.client.answers import event_of
 from langchain_ssd_tgi.client.failures import retry_after
+from langchain_ssd_tgi.protocol import PROTOCOL
 
 from .serving import KEY, serving, serving_alone, wait_until
 
@@ -188,6 +189,20 @@ def test_a_server_in_shadow_mode_is_no_protection_and_is_taken_only_by_those_who
             next(ChatSSD(base_url=server.url, allow_unprotected=True).stream("hi"))
         assert server.backend.requests == []
         assert ChatSSD(base_url=server.url, enforce=False).invoke("hi").text == "ok"
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_server_that_went_over_to_shadow_mode_unseen_answers_nothing_unprotected(locked: bool) -> None:
+    with serving(ScriptedBackend("ok"), lock_safety=locked, **SHADOW) as server:
+        backend = RemoteBackend(server.url)
+        backend._info = {"ssd": {"protocol": PROTOCOL, "enforced": True}}  # what it was before
+        last = list(backend.submit(HELLO))[-1]
+        if locked:
+            assert isinstance(last, Failed)
+            assert last.code == SafetyLocked.code
+            assert server.backend.requests == []
+        else:
+            assert server.backend.requests[0].safety.enforce
 
 
 def test_an_answer_that_was_only_watched_fails_though_the_server_had_promised_more() -> None:

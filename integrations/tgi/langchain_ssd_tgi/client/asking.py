@@ -48,7 +48,8 @@ def _extension(request: ChatRequest) -> JSON:
     sampling, constraint = request.sampling, request.constraint
     ssd: JSON = {
         "telemetry": True,
-        "safety": _changes(request.safety, SSDConfig()),
+        # Said in any case: a server that has gone over to shadow mode must not answer as if it were not.
+        "safety": {**_changes(request.safety, SSDConfig()), "enforce": request.safety.enforce},
         # What becomes of a refusal here is not the server's business.
         "refusal": _changes(request.refusal, RefusalPolicy(on_refusal=request.refusal.on_refusal)),
         "include_thinking": request.include_thinking,

@@ -33,7 +33,7 @@ _TASKS = (
 )  # fmt: skip
 
 
-def records(count: int, part: Part, seed: int) -> list[BenignPrompt]:
+def record_tasks(count: int, part: Part, seed: int) -> list[BenignPrompt]:
     """So many records with a task each; the kinds of record of one part occur in no other.
 
     Args:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from langchain_ssd.drafts.records import records
+from langchain_ssd.drafts.corpus import Part
+from langchain_ssd.drafts.record_tasks import record_tasks
 from langchain_ssd.drafts.texts import load_texts
 
 
-def _texts(part: str, count: int = 200, seed: int = 1) -> list[str]:
-    return [p.messages[0].content for p in records(count, part, seed)]  # type: ignore[arg-type]
+def _texts(part: Part, count: int = 200, seed: int = 1) -> list[str]:
+    return [p.messages[0].content for p in record_tasks(count, part, seed)]
 
 
 def _titles(part: str) -> list[str]:
@@ -22,7 +23,8 @@ def test_they_are_repeatable_and_differ() -> None:
 
 
 def test_no_kind_of_record_is_in_two_parts_and_evaluation_has_none() -> None:
-    for part, other in (("train", "calibration"), ("calibration", "train")):
+    pairs: list[tuple[Part, Part]] = [("train", "calibration"), ("calibration", "train")]
+    for part, other in pairs:
         for text in _texts(part):
             assert any(title in text for title in _titles(part))
             assert not any(title in text for title in _titles(other))
