@@ -15,7 +15,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import calibrate, chat, demo, doctor, evaluate, report, schema, setup, train_draft, watch
+from .commands import (
+    average_drafts,
+    calibrate,
+    chat,
+    demo,
+    doctor,
+    evaluate,
+    report,
+    schema,
+    setup,
+    train_draft,
+    watch,
+)
 from .errors import BackendNotInstalled, SSDError
 
 _EXAMPLES = """
@@ -87,6 +99,7 @@ app.command()(demo.demo)
 app.command()(chat.chat)
 app.command()(doctor.doctor)
 app.command(name="train-draft", epilog=train_draft.EXAMPLES)(train_draft.train_draft)
+app.command(name="average-drafts", epilog=average_drafts.EXAMPLES)(average_drafts.average_drafts)
 app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=watch.EXAMPLES)(watch.watch)

@@ -68,6 +68,9 @@ class EvidenceWeights(Settings):
     entropy_target: float = Field(0.0, allow_inf_nan=False)
     entropy_draft: float = Field(0.0, allow_inf_nan=False)
     log_position: float = Field(0.0, allow_inf_nan=False, description="log(1 + position).")
+    refusal_gain: float = Field(
+        0.0, allow_inf_nan=False, description="Mass that the draft moves to words that open a refusal."
+    )
     clip: float = Field(4.0, gt=0, allow_inf_nan=False, description="One position moves at most this far.")
 
 

@@ -78,6 +78,7 @@ class Token(Event):
     entropy_draft: float = 0.0
     statistic: float | None = None
     scored: bool = True
+    refusal_gain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,8 @@ def _read(
             part = slice(start, min(n, start + ROWS_AT_ONCE))
             M = target.rows(at, part, dtype)
             m = on_device(draft.rows(at, part, dtype), M.probs.device)
-            scored = score(M, m, None, [settings] * len(M.probs), range(part.start, part.stop))
+            positions = range(part.start, part.stop)
+            scored = score(M, m, None, [settings] * len(M.probs), positions, refusal_ids=pair.refusal_ids)
             evidence += scored.evidence
             if counts is not None and request.label == "benign":
                 counts.add(scored)

@@ -27,7 +27,16 @@ from ..evaluation.statistics import auroc
 from .thresholds import set_thresholds
 from .traces import Trace
 
-FEATURES = ("disagreement", "kl", "total_variation", "entropy_target", "entropy_draft", "log_position")
+FEATURES = (
+    "disagreement",
+    "kl",
+    "total_variation",
+    "entropy_target",
+    "entropy_draft",
+    "log_position",
+    "refusal_gain",
+)
+_POSITION = FEATURES.index("log_position")
 SIGNALS: dict[str, tuple[str, ...]] = {
     "all": FEATURES,
     "kl": ("kl",),
@@ -35,6 +44,8 @@ SIGNALS: dict[str, tuple[str, ...]] = {
     "disagreement": ("disagreement",),
     "entropies": ("entropy_target", "entropy_draft"),
     "divergences": ("kl", "total_variation"),
+    "refusals": ("refusal_gain",),
+    "refusals and total variation": ("refusal_gain", "total_variation"),
 }
 TOKENS = (1, 4, 8, 16, 32, 64)
 """Emitted tokens after which the signals are compared."""
@@ -74,7 +85,16 @@ def fit_signals(traces: Sequence[Trace], tokens: int, false_safety: float = 0.05
         false_safety: share of benign responses that may ever be in safety mode.
     """
     rows = _Rows([t.first(tokens) for t in traces])
-    return {name: _fit_signal(name, traces, rows, false_safety) for name in SIGNALS}
+    signals = usable(all(t.gain_known for t in traces))
+    return {name: _fit_signal(name, used, traces, rows, false_safety) for name, used in signals.items()}
+
+
+def usable(gain_known: bool) -> dict[str, tuple[str, ...]]:
+    """The signals and their features; without the ``refusal_gain`` if some log does not tell of it."""
+    if gain_known:
+        return SIGNALS
+    without = {name: tuple(f for f in used if f != "refusal_gain") for name, used in SIGNALS.items()}
+    return {name: used for name, used in without.items() if used == SIGNALS[name] or name == "all"}
 
 
 def choose(fitted: dict[str, Fitted]) -> Fitted:
@@ -82,9 +102,12 @@ def choose(fitted: dict[str, Fitted]) -> Fitted:
     return max(fitted.values(), key=lambda f: (round(f.caught, 3), round(f.quality, 3), f.signal == "all"))
 
 
-def _fit_signal(name: str, traces: Sequence[Trace], rows: _Rows, false_safety: float) -> Fitted:
-    raw = logistic(rows.features[:, rows.columns(name)], rows.unsafe, rows.weight)
-    values = dict.fromkeys(FEATURES, 0.0) | dict(zip(SIGNALS[name], raw[1:], strict=True))
+def _fit_signal(
+    name: str, used: Sequence[str], traces: Sequence[Trace], rows: _Rows, false_safety: float
+) -> Fitted:
+    columns = [FEATURES.index(feature) for feature in used]
+    raw = logistic(rows.features[:, columns], rows.unsafe, rows.weight)
+    values = dict.fromkeys(FEATURES, 0.0) | dict(zip(used, raw[1:], strict=True))
     benign = [t for t in traces if t.label == "benign"]
     candidates = []
     for calm in CALM:
@@ -98,7 +121,7 @@ class _Rows:
     """All rows of some traces as matrices.
 
     Attributes:
-        features: ``(N, 6)`` in the order of ``FEATURES``.
+        features: ``(N, 7)`` in the order of ``FEATURES``.
         unsafe: ``(N,)`` 1 for rows of unsafe responses.
         weight: ``(N,)`` sums to 1; rows at positions that only one label has weigh nothing.
     """
@@ -109,11 +132,7 @@ class _Rows:
         unsafe = torch.tensor([float(t.label == "unsafe") for t in traces], dtype=torch.float64)
         self.unsafe = unsafe.repeat_interleave(counts)
         share = 1.0 / counts.clamp_min(1).double()  # every response weighs the same
-        self.weight = _balanced(share.repeat_interleave(counts), self.unsafe, self.features[:, -1])
-
-    def columns(self, signal: str) -> list[int]:
-        """Where a signal's features stand."""
-        return [FEATURES.index(name) for name in SIGNALS[signal]]
+        self.weight = _balanced(share.repeat_interleave(counts), self.unsafe, self.features[:, _POSITION])
 
 
 def _balanced(share: Tensor, unsafe: Tensor, position: Tensor) -> Tensor:
@@ -130,7 +149,7 @@ def _balanced(share: Tensor, unsafe: Tensor, position: Tensor) -> Tensor:
 
 
 def features(trace: Trace) -> Tensor:
-    """``(rows, 6)`` float64, in the order of ``FEATURES``."""
+    """``(rows, 7)`` float64, in the order of ``FEATURES``."""
     table = [
         (
             float(not e.agreement),
@@ -139,6 +158,7 @@ def features(trace: Trace) -> Tensor:
             e.entropy_target,
             e.entropy_draft,
             math.log1p(e.position),
+            e.refusal_gain,
         )
         for e in trace.rows
     ]

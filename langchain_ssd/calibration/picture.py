@@ -23,8 +23,11 @@ _NAMES = {
     "disagreement": "disagreement",
     "entropies": "entropies",
     "divergences": "KL and total variation",
+    "refusals": "mass moved to refusals",
+    "refusals and total variation": "refusals, total variation",
 }
-_STYLES = ("-", "--", "-.", ":", (0, (1, 3)), (0, (5, 1, 1, 1)))  # told apart without colours, too
+# Told apart without colours, too.
+_STYLES = ("-", "--", "-.", ":", (0, (1, 3)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 2, 1, 2, 1, 2)))
 _KINDS = ("plain", "prefill")
 
 
@@ -85,7 +88,7 @@ def draw_roc(result: CalibrationResult, path: Path) -> None:
 def _row(
     axes: Any, kind: str, fitted: dict[str, Fitted], unsafe: Sequence[Trace], benign: Sequence[Trace]
 ) -> None:
-    for (name, one), style in zip(fitted.items(), _STYLES, strict=True):
+    for (name, one), style in zip(fitted.items(), _STYLES, strict=False):
         yes, no = scores(one, unsafe, benign)
         for i, axis in enumerate(axes):
             axis.plot(

@@ -3,15 +3,18 @@
 A file of traces has one JSON object a line, in one of three forms:
 
 * a whole response: ``{"label": "benign", "kind": "plain", "group": "7", "prefill": 0, "rows": [[position,
-  agreement, kl, total_variation, entropy_target, entropy_draft], ...]}``;
+  agreement, kl, total_variation, entropy_target, entropy_draft, refusal_gain], ...]}``;
 * one token of a shadow-mode log: ``{"response": "id", "event": "token", "index": 0, "agreement": true,
-  "kl": ..., "total_variation": ..., "entropy_target": ..., "entropy_draft": ...}``, which is
-  :class:`langchain_ssd.events.Token` as a dictionary with its response's id. Instead of ``event`` its own
-  ``kind`` is read too. ``label`` (else benign) and ``prefill`` (tokens before index 0) are optional, a
-  token that is not ``scored`` is left out, other fields are not read, and lines of other events are skipped.
-  Lines of several responses may be mixed;
+  "kl": ..., "total_variation": ..., "entropy_target": ..., "entropy_draft": ..., "refusal_gain": ...}``,
+  which is :class:`langchain_ssd.events.Token` as a dictionary with its response's id. Instead of ``event``
+  its own ``kind`` is read too. ``label`` (else benign) and ``prefill`` (tokens before index 0) are optional,
+  a token that is not ``scored`` is left out, other fields are not read, and lines of other events are
+  skipped. Lines of several responses may be mixed;
 * a log of :class:`~langchain_ssd.telemetry.JsonlRiskLogger` as it is: the last line of a response tells of
   every token.
+
+Lines that were written before there was a ``refusal_gain`` are read as well; signals that use it are then
+left out of the calibration.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2s
 from itertools import count, takewhile
 from pathlib import Path
@@ -30,6 +33,8 @@ from ..errors import ConfigError
 
 Label = Literal["benign", "unsafe"]
 _NUMBERS = ("kl", "total_variation", "entropy_target", "entropy_draft")
+_GAIN = "refusal_gain"
+_WIDTH = 7  # numbers of a whole row
 _FINISHED = "ssd.response_finished"
 
 
@@ -43,6 +48,7 @@ class Trace:
         group: responses to one prompt share it, so that they stay in one half; it means nothing else.
         prefill: how many of the leading rows predict prefilled tokens.
         rows: in order of their positions.
+        gain_known: whether the rows tell of the ``refusal_gain``; older logs do not.
     """
 
     label: Label
@@ -50,22 +56,25 @@ class Trace:
     group: str
     prefill: int
     rows: tuple[Evidence, ...]
+    gain_known: bool = True
 
     def first(self, tokens: int) -> Trace:
         """The same response, at most so many tokens after its prefill."""
-        return Trace(self.label, self.kind, self.group, self.prefill, self.rows[: self.prefill + tokens])
+        return replace(self, rows=self.rows[: self.prefill + tokens])
 
 
 def write_traces(path: Path, traces: Iterable[Trace]) -> None:
     """Write whole responses, one a line."""
     with path.open("w", encoding="utf-8") as file:
         for t in traces:
-            rows = [
-                [e.position, e.agreement, e.kl, e.total_variation, e.entropy_target, e.entropy_draft]
-                for e in t.rows
-            ]
+            rows = [_numbers(e, t.gain_known) for e in t.rows]
             line = {"label": t.label, "kind": t.kind, "group": t.group, "prefill": t.prefill, "rows": rows}
             file.write(json.dumps(line) + "\n")
+
+
+def _numbers(e: Evidence, gain_known: bool) -> list[float]:
+    row = [e.position, e.agreement, e.kl, e.total_variation, e.entropy_target, e.entropy_draft]
+    return [*row, e.refusal_gain] if gain_known else row
 
 
 def read_traces(path: Path) -> list[Trace]:
@@ -119,19 +128,23 @@ class _Log:
 
     label: Label
     rows: dict[int, Evidence] = field(default_factory=dict)
+    gain_known: bool = True
 
     def add(self, value: dict[str, Any]) -> None:
         index = _count(value["index"])
         if index in self.rows:
             raise ValueError(index)
         position = _count(value.get("prefill", 0)) + index
-        row = [position, value["agreement"], *(value[name] for name in _NUMBERS)]
+        self.gain_known = self.gain_known and _GAIN in value
+        names = (*_NUMBERS, _GAIN) if _GAIN in value else _NUMBERS
+        row = [position, value["agreement"], *(value[name] for name in names)]
         self.rows[index] = _evidence(row, bool(value.get("scored", True)))
 
     def trace(self, response: str) -> Trace:
         """The tokens up to the first that is missing: the statistic cannot go on without it."""
         rows = [self.rows[n] for n in takewhile(self.rows.__contains__, count())]
-        return Trace(self.label, "logged", response, 0, tuple(e for e in rows if e.scored))
+        scored = tuple(e for e in rows if e.scored)
+        return Trace(self.label, "logged", response, 0, scored, self.gain_known)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -145,7 +158,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _whole(value: dict[str, Any]) -> Trace:
     rows = tuple(_evidence(row) for row in value["rows"])
     kind, group = str(value.get("kind", "plain")), str(value["group"])
-    return Trace(_label(value), kind, group, _count(value.get("prefill", 0)), rows)
+    known = all(len(row) == _WIDTH for row in value["rows"])
+    return Trace(_label(value), kind, group, _count(value.get("prefill", 0)), rows, known)
 
 
 def _logged(value: dict[str, Any]) -> list[Trace]:
@@ -154,12 +168,14 @@ def _logged(value: dict[str, Any]) -> list[Trace]:
     if not trace or not trace["agreement"]:
         return []
     start = _count(value["summary"]["prefill_tokens"])
-    columns = [[letter == "1" for letter in trace["agreement"]], *(trace[name] for name in _NUMBERS)]
+    known = _GAIN in trace and None not in trace[_GAIN]
+    names = (*_NUMBERS, _GAIN) if known else _NUMBERS
+    columns = [[letter == "1" for letter in trace["agreement"]], *(trace[name] for name in names)]
     scored = trace.get("scored", "1" * len(trace["agreement"]))  # older logs know no grammars
     rows = [
         _evidence([start + n, *row]) for n, row in enumerate(zip(*columns, strict=True)) if scored[n] == "1"
     ]
-    return [Trace("benign", "logged", str(value["run_id"]), 0, tuple(rows))]
+    return [Trace("benign", "logged", str(value["run_id"]), 0, tuple(rows), known)]
 
 
 def _label(value: dict[str, Any]) -> Label:
@@ -177,7 +193,7 @@ def _count(value: Any) -> int:
 
 def _evidence(row: Sequence[Any], scored: bool = True) -> Evidence:
     position, agreement, *numbers = row
-    kl, tv, H, h = (float(x) for x in numbers)
-    if not isinstance(agreement, bool) or not all(map(math.isfinite, (kl, tv, H, h))):
+    kl, tv, H, h, gain = map(float, numbers if len(row) == _WIDTH else (*numbers, 0.0))
+    if not isinstance(agreement, bool) or not all(map(math.isfinite, (kl, tv, H, h, gain))):
         raise ValueError(row)
-    return Evidence(_count(position), agreement, kl, tv, H, h, scored)
+    return Evidence(_count(position), agreement, kl, tv, H, h, scored, gain)

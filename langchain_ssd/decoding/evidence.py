@@ -39,12 +39,17 @@ class Rows(NamedTuple):
 
 
 class Features(NamedTuple):
-    """Per row ``(R,)``: divergences and entropies in nats; ``kl`` is KL(p_m || p_M)."""
+    """Per row ``(R,)``: divergences and entropies in nats; ``kl`` is KL(p_m || p_M).
+
+    ``refusal_gain`` is how much more probability the draft than the target gives to the tokens that open a
+    refusal, at least 0: of all ways to differ, the one that an attack makes.
+    """
 
     kl: Tensor
     total_variation: Tensor
     entropy_target: Tensor
     entropy_draft: Tensor
+    refusal_gain: Tensor
 
 
 def rows(logits: Tensor, probs: Tensor | None = None) -> Rows:
@@ -84,24 +89,39 @@ def on_device(rows: Rows, device: torch.device) -> Rows:
     return Rows._make([*(x.to(device) for x in rows[:-1]), rows.exact])
 
 
-def features(target: Rows, draft: Rows) -> Features:
+def features(target: Rows, draft: Rows, refusal_ids: Sequence[int] = ()) -> Features:
     """What the two rows say, whatever the mode, the temperature or the proposal.
 
     Entropy is ``log Z - sum p l`` and ``KL = sum p_m (l_m - l_M) - log Z_m + log Z_M``, so that no
     logarithm of a whole row is taken.
+
+    Args:
+        target: R rows.
+        draft: the draft's at the same positions.
+        refusal_ids: tokens that open a refusal; without any, nobody gains.
     """
-    found = _features(target, draft, target.logits, draft.logits)
+    gain = _gain(target.probs, draft.probs, refusal_ids)
+    found = _features(target, draft, target.logits, draft.logits, gain)
     if bool(found.kl.isnan().any() | found.entropy_target.isnan().any()):
         # A logit of minus infinity makes 0 * -inf; a floor of e^-10000 changes nothing else.
-        found = _features(target, draft, target.logits.clamp_min(_FLOOR), draft.logits.clamp_min(_FLOOR))
+        floored = target.logits.clamp_min(_FLOOR), draft.logits.clamp_min(_FLOOR)
+        found = _features(target, draft, *floored, gain)
     return found
 
 
-def _features(target: Rows, draft: Rows, logits_M: Tensor, logits_m: Tensor) -> Features:
+def _gain(p_target: Tensor, p_draft: Tensor, refusal_ids: Sequence[int]) -> Tensor:
+    if not refusal_ids:
+        return p_draft.new_zeros(len(p_draft))
+    at = torch.tensor(refusal_ids, device=p_draft.device)
+    return (p_draft.index_select(1, at) - p_target.index_select(1, at)).sum(dim=1)  # (R,)
+
+
+def _features(
+    target: Rows, draft: Rows, logits_M: Tensor, logits_m: Tensor, refusal_gain: Tensor
+) -> Features:
     cross = torch.linalg.vecdot(draft.probs, logits_M)  # (R,)
     own = torch.linalg.vecdot(draft.probs, logits_m)
     entropy_target = target.log_z - torch.linalg.vecdot(target.probs, logits_M)
     kl = own - cross - draft.log_z + target.log_z
     tv = 1 - torch.minimum(target.probs, draft.probs).sum(dim=-1)
-    floor = (x.clamp_min(0) for x in (kl, tv, entropy_target, draft.log_z - own))
-    return Features(*floor)
+    return Features._make(x.clamp_min(0) for x in (kl, tv, entropy_target, draft.log_z - own, refusal_gain))

@@ -17,7 +17,11 @@ Mode = Literal["utility", "safety"]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One position's rows in numbers. ``scored`` is false where a grammar left one legal token."""
+    """One position's rows in numbers.
+
+    ``scored`` is false where a grammar left one legal token. ``refusal_gain`` (ours) is how much more
+    probability the draft than the target gives to tokens that open a refusal, at least 0.
+    """
 
     position: int
     agreement: bool
@@ -26,6 +30,7 @@ class Evidence:
     entropy_target: float
     entropy_draft: float
     scored: bool = True
+    refusal_gain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +245,7 @@ class LinearLogOdds:
     entropy_target: float = 0.0
     entropy_draft: float = 0.0
     log_position: float = 0.0
+    refusal_gain: float = 0.0
     clip: float = 4.0
 
     def __call__(self, e: Evidence) -> float:
@@ -252,5 +258,6 @@ class LinearLogOdds:
             + self.entropy_target * e.entropy_target
             + self.entropy_draft * e.entropy_draft
             + self.log_position * math.log1p(e.position)
+            + self.refusal_gain * e.refusal_gain
         )
         return max(-self.clip, min(self.clip, score))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .composite import SampleSpace, SampleSpaces, sample_spaces, weigh
-from .evidence import Rows, features, restrict
+from .evidence import Features, Rows, features, restrict
 from .monitor import BinVerdict, Decision, Evidence, Mode, Monitor
 from .refusal import RefusalRule
 from .sampling import SamplingRule, draw, draw_index, keyed_uniform, sharpen
@@ -133,6 +133,7 @@ def score(
     settings: Sequence[RowSettings],
     positions: Sequence[int],
     legal: Tensor | None = None,
+    refusal_ids: Sequence[int] = (),
 ) -> Scored:
     """Do the tensor work for R positions of any number of sequences.
 
@@ -145,6 +146,7 @@ def score(
         legal: ``(R, V)`` the tokens that grammars allow; ``None`` where there are no grammars. Tokens come
             from the legal part of the rows, evidence from the whole of them: a grammar must not hide what
             the models would have said.
+        refusal_ids: tokens that open a refusal, for the evidence.
     """
     from_target, from_draft = target, draft
     if legal is not None:
@@ -155,7 +157,8 @@ def score(
     if legal is not None or any(s.alpha_utility != s.alpha_start for s in settings):
         whole = spaces if legal is None else _spaces(target, draft, settings, None)
         start = _choices(whole.utility, [s.alpha_start for s in settings], settings, None)
-    evidence, best = _read(target, draft, from_target, from_draft, start, legal, positions)
+    numbers = features(target, draft, refusal_ids)
+    evidence, best = _read(target, draft, from_target, from_draft, numbers, start, legal, positions)
     return Scored(from_target, from_draft, spaces, q, settings, evidence, best, utility)
 
 
@@ -164,6 +167,7 @@ def _read(
     draft: Rows,
     from_target: Rows,
     from_draft: Rows,
+    numbers: Features,
     start: Sequence[Choice],
     legal: Tensor | None,
     positions: Sequence[int],
@@ -171,15 +175,15 @@ def _read(
     """Numbers out of tensors, in one transfer: each row's evidence, and the target's best legal token."""
     at = from_target.best.unsqueeze(1)
     p_draft = from_draft.probs.gather(1, at)[:, 0]  # (R,)
-    columns = [target.best, draft.best, *features(target, draft), at[:, 0], from_target.best_prob, p_draft]
+    columns = [target.best, draft.best, *numbers, at[:, 0], from_target.best_prob, p_draft]
     table = torch.stack([c.to(p_draft.dtype) for c in columns], dim=1).tolist()
     choosable = [True] * len(table) if legal is None else (legal.sum(dim=1) > 1).tolist()
     evidence, best = [], []
     for n, choice, scored, row in zip(positions, start, choosable, table, strict=True):
-        M, m, kl, tv, H, h, token, p, p_m = row
+        M, m, kl, tv, H, h, gain, token, p, p_m = row
         best.append(Draw(int(token), p, p, p_m))
         agreement = int(m) == (int(M) if choice.whole_target else choice.best.token)
-        evidence.append(Evidence(n, agreement, kl, tv, H, h, scored))
+        evidence.append(Evidence(n, agreement, kl, tv, H, h, scored, gain))
     return evidence, best
 
 

@@ -110,12 +110,19 @@ def _build(
         convert(gguf, built)
         on_progress("convert to safetensors", 1.0)
         _write_manifest(model, built)
-        return _move_into_place(built, model_folder(model), staging)
+        return move_into_place(built, model_folder(model), staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _move_into_place(built: Path, place: Path, staging: Path) -> Path:
+def move_into_place(built: Path, place: Path, staging: Path) -> Path:
+    """Put a finished folder where it belongs, in one step; what was there goes to the temporary folder.
+
+    Args:
+        built: the folder, inside ``staging``.
+        place: where it goes.
+        staging: a temporary folder beside ``place``; the caller removes it.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():  # a broken or changed model: its files may be mapped by a running worker, so move it
         os.replace(place, staging / "old")

@@ -39,9 +39,14 @@ class Engine:
         self._grammars = Grammars(pair, config.max_grammar_bytes)
         self._scheduler: Scheduler[Sequence] = Scheduler(config.max_batch, config.max_queue)
         self._out = Outbox()
-        self._workspace = Workspace.of(self._target, self._draft)
+        self._workspace = Workspace.of(self._target, self._draft, pair.refusal_ids)
         self._reader = PromptReader(
-            self._target, self._draft, config.prefill_chunk, self._out, self._workspace.dtype
+            self._target,
+            self._draft,
+            config.prefill_chunk,
+            self._out,
+            self._workspace.dtype,
+            pair.refusal_ids,
         )
         self.steps = 0
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 from ..tool_formats import DEFAULT, ToolFormat
 from .models import CachedModel
+from .refusal_tokens import refusal_ids
 from .rendering import Renderer
 
 
@@ -31,7 +33,7 @@ class Side:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pair:
     """A target and its draft. ``shared``: both use the same weights, held once."""
 
@@ -44,6 +46,11 @@ class Pair:
     def end_ids(self) -> frozenset[int]:
         """Any token that ends a turn for either model."""
         return self.target.end_ids | self.draft.end_ids
+
+    @cached_property
+    def refusal_ids(self) -> tuple[int, ...]:
+        """Tokens that open a refusal: what the draft moves to them is evidence of an attack."""
+        return refusal_ids(self.target.renderer, self.vocab_size)
 
     @property
     def tool_format(self) -> ToolFormat:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
+
 import torch
 
 from ..decoding.evidence import Rows, on_device, rows
@@ -23,13 +25,20 @@ class PromptReader:
         chunk: prompt tokens per step and model.
         out: takes the events.
         dtype: precision of the rows.
+        refusal_ids: tokens that open a refusal.
     """
 
     def __init__(
-        self, target: CachedModel, draft: CachedModel, chunk: int, out: Outbox, dtype: torch.dtype
+        self,
+        target: CachedModel,
+        draft: CachedModel,
+        chunk: int,
+        out: Outbox,
+        dtype: torch.dtype,
+        refusal_ids: Seq[int] = (),
     ) -> None:
         self._target, self._draft, self._chunk, self._out = target, draft, chunk, out
-        self._dtype = dtype
+        self._dtype, self._refusal_ids = dtype, refusal_ids
 
     def advance(self, row: int, s: Sequence) -> None:
         """Cache one more chunk for both models; then score some of the prefill, if there is one."""
@@ -61,7 +70,8 @@ class PromptReader:
             pair.append(on_device(new, pair[0].probs.device) if pair else new)
         positions = range(s.scored_prefill, s.scored_prefill + n)
         # Sampled rows want some q; it is never drawn from here.
-        scored = score(pair[0], pair[1], pair[1].probs, [s.row_settings()] * n, positions)
+        settings = [s.row_settings()] * n
+        scored = score(pair[0], pair[1], pair[1].probs, settings, positions, refusal_ids=self._refusal_ids)
         self._out.emit(s, s.observe_prefill(scored.evidence))
 
     def _look(self, row: int, s: Sequence) -> None:

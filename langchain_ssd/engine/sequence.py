@@ -244,7 +244,7 @@ def _token(step: Emission, index: int, text: str, thinking: bool) -> Token:
     e, d = step.evidence, step.draw
     return Token(
         index, d.token, text, thinking, step.mode, e.agreement, step.accepted, d.p_target, d.p_draft, d.prob,
-        e.kl, e.total_variation, e.entropy_target, e.entropy_draft, step.statistic, e.scored,
+        e.kl, e.total_variation, e.entropy_target, e.entropy_draft, step.statistic, e.scored, e.refusal_gain,
     )  # fmt: skip
 
 

@@ -28,18 +28,22 @@ from .sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Buffers that outlive a step: the draft's rows and the target's, in one precision for both models."""
+    """What outlives a step: buffers for the draft's rows and the target's, in one precision for both models.
+
+    ``refusal_ids`` are the tokens that open a refusal.
+    """
 
     dtype: torch.dtype
     draft: RowStore
     target: RowStore
+    refusal_ids: Seq[int] = ()
 
     @classmethod
-    def of(cls, target: CachedModel, draft: CachedModel) -> Workspace:
+    def of(cls, target: CachedModel, draft: CachedModel, refusal_ids: Seq[int] = ()) -> Workspace:
         """Float64 if either model is, else float32."""
         precise = torch.float64 in (target.dtype, draft.dtype)
         dtype = torch.float64 if precise else torch.float32
-        return cls(dtype, RowStore(dtype), RowStore(dtype))
+        return cls(dtype, RowStore(dtype), RowStore(dtype), refusal_ids)
 
 
 class Speculation:
@@ -64,6 +68,7 @@ class Speculation:
         self._target, self._draft, self._out = target, draft, out
         self._blocks = [Block(row, s, min(s.request.safety.block_size, s.room)) for row, s in ready]
         self._drafted, self._verified = workspace.draft, workspace.target
+        self._refusal_ids = workspace.refusal_ids
         self._drafted.clear()
 
     def run(self) -> None:
@@ -162,7 +167,7 @@ class Speculation:
         positions = [s.position + i for s, i in zip(sequences, depths, strict=True)]
         p_draft, q = self._drafted.read(numbers, p_target.probs.device)
         legal = legal_rows([s.form.legal(i) for s, i in zip(sequences, depths, strict=True)], p_target.probs)
-        scored = score(p_target, p_draft, q, settings, positions, legal)
+        scored = score(p_target, p_draft, q, settings, positions, legal, self._refusal_ids)
         finite = (p_target.finite & scored.target.finite).tolist()
         for n, b in enumerate(blocks):
             here = [row for row, owner in enumerate(owners) if owner == n]

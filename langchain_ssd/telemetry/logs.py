@@ -25,7 +25,7 @@ NAMES: dict[type[Event], str] = {
 }
 
 
-EVIDENCE = ("kl", "total_variation", "entropy_target", "entropy_draft")
+EVIDENCE = ("kl", "total_variation", "entropy_target", "entropy_draft", "refusal_gain")
 
 
 def line_of(event: Event, run: RiskRun) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def trace_of(run: RiskRun) -> dict[str, Any]:
         "agreement": "".join(str(int(t["agreement"])) for t in tokens),
         "scored": "".join(str(int(t.get("scored", True))) for t in tokens),
         "characters": [t["characters"] for t in tokens],
-        **{name: [_short(t[name]) for t in tokens] for name in ("statistic", *EVIDENCE)},
+        **{name: [_short(t.get(name)) for t in tokens] for name in ("statistic", *EVIDENCE)},
     }
 
 

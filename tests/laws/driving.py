@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -65,7 +65,9 @@ class Case:
 
     def request(self) -> ChatRequest:
         s = self.settings
-        weights = EvidenceWeights(bias=s.bias, disagreement=s.disagreement, kl=s.kl, clip=s.clip)
+        weights = EvidenceWeights(
+            bias=s.bias, disagreement=s.disagreement, kl=s.kl, refusal_gain=s.refusal_gain, clip=s.clip
+        )
         return ChatRequest(
             messages=(ChatMessage("user", self.text),),
             prefill=self.prefill,
@@ -113,7 +115,8 @@ class Case:
         else:
             sources = [one_pass(m.model, p, prefill + emitted, pair.vocab_size) for m, p in sides]
         grammar = None if self.constraint is None else StepByStep(pair, self.constraint, self.text)
-        return answer(*sources, prompts[0], prefill, self.settings, room, pair.end_ids, grammar)
+        settings = replace(self.settings, refusal_ids=pair.refusal_ids)
+        return answer(*sources, prompts[0], prefill, settings, room, pair.end_ids, grammar)
 
 
 def wanted(asked: str) -> bool:
@@ -210,11 +213,21 @@ def check(events: list[Event], expected: Answer, pair: Pair, tolerance: float = 
             t.total_variation,
             t.entropy_target,
             t.entropy_draft,
+            t.refusal_gain,
             t.p_target,
             t.p_draft,
             t.p_composite,
         )
-        want = (s.kl, s.tv, s.entropy_target, s.entropy_draft, s.p_target, s.p_draft, s.p_composite)
+        want = (
+            s.kl,
+            s.tv,
+            s.entropy_target,
+            s.entropy_draft,
+            s.refusal_gain,
+            s.p_target,
+            s.p_draft,
+            s.p_composite,
+        )
         for a, b in zip(got, want, strict=True):
             assert math.isclose(a, b, rel_tol=tolerance * 10, abs_tol=tolerance), (got, want)
         assert (t.statistic is None) == (s.statistic is None)

@@ -36,6 +36,8 @@ class Settings:
     h_refuse: float = 24.0
     bias: float = -1.0
     disagreement: float = 0.5
+    refusal_gain: float = 1.5
+    refusal_ids: tuple[int, ...] = ()  # tokens that open a refusal
     kl: float = 1.0
     clip: float = 4.0
     patience: int = 2
@@ -60,6 +62,7 @@ class Step:
     tv: float
     entropy_target: float
     entropy_draft: float
+    refusal_gain: float
     statistic: float | None
     p_target: float
     p_draft: float
@@ -193,6 +196,7 @@ class Sequential:
     def observe(self, e: dict) -> tuple[str, float, bool]:
         s, self.e = self.s, e
         x = s.bias + s.disagreement * (0 if e["agreement"] else 1) + s.kl * e["kl"]
+        x += s.refusal_gain * e["gain"]
         if e["scored"]:
             self.statistic = max(0.0, self.statistic + min(s.clip, max(-s.clip, x)))
         if self.statistic >= s.h_safety:
@@ -223,6 +227,7 @@ def evidence(pM: Row, pm: Row, s: Settings) -> dict:
         "tv": float(np.abs(pM - pm).sum() / 2),
         "HM": float(-(pM[pM > 0] * np.log(pM[pM > 0])).sum()),
         "Hm": float(-(pm[pm > 0] * np.log(pm[pm > 0])).sum()),
+        "gain": max(0.0, sum(float(pm[i]) - float(pM[i]) for i in s.refusal_ids)),
         "scored": True,
     }
 
@@ -338,8 +343,8 @@ def _answer(
         statistic = monitor.statistic
         done, refuse = monitor.settle(accepted)
         out.steps.append(
-            Step(token, accepted, mode, e["agreement"], e["kl"], e["tv"], e["HM"], e["Hm"], statistic,
-                 pM[token], pm[token], Qs[token], e["scored"], (pM, pm, mode, alpha))
+            Step(token, accepted, mode, e["agreement"], e["kl"], e["tv"], e["HM"], e["Hm"], e["gain"],
+                 statistic, pM[token], pm[token], Qs[token], e["scored"], (pM, pm, mode, alpha))
         )  # fmt: skip
         given.append(token)
         if done:

@@ -18,7 +18,8 @@ SMALL = CalibrationSettings(
 
 def evidence(position: int, kl: float, rng: random.Random, agreement: bool = True) -> Evidence:
     """Everything but the KL is noise."""
-    return Evidence(position, agreement, kl, rng.random(), 2 * rng.random(), 2 * rng.random())
+    noise = [rng.random(), 2 * rng.random(), 2 * rng.random()]
+    return Evidence(position, agreement, kl, *noise, refusal_gain=rng.random())
 
 
 def trace(

@@ -50,13 +50,14 @@ def teacher_forced(pair: Pair, texts: list[str], prefill: str) -> tuple[list[Ans
 
 
 def same(e: Evidence, t: Token, prefill: int) -> bool:
-    four = [
+    numbers = [
         (e.kl, t.kl),
         (e.total_variation, t.total_variation),
         (e.entropy_target, t.entropy_target),
         (e.entropy_draft, t.entropy_draft),
+        (e.refusal_gain, t.refusal_gain),
     ]
-    near = all(a == pytest.approx(b, abs=1e-9) for a, b in four)
+    near = all(a == pytest.approx(b, abs=1e-9) for a, b in numbers)
     return near and e.agreement == t.agreement and e.position == prefill + t.index
 
 

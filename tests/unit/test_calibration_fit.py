@@ -81,6 +81,16 @@ def test_every_response_weighs_the_same_and_length_tells_nothing() -> None:
     assert abs(weights.kl) < 0.1
 
 
+def test_logs_from_before_the_gain_of_refusals_are_fitted_without_it() -> None:
+    traces = gaussian(20, 20, 1.0)
+    everything = fit_signals(traces, 16)
+    assert {"refusals", "kl"} <= everything.keys()
+    older = fit_signals([*traces[:-1], replace(traces[-1], gain_known=False)], 16)
+    assert everything.keys() - older.keys() == {"refusals", "refusals and total variation"}
+    assert older["kl"] == everything["kl"]
+    assert older["all"].weights.refusal_gain == 0.0
+
+
 def test_the_informative_signal_wins() -> None:
     fitted = fit_signals(gaussian(60, 40, 0.8), 64)
     assert choose(fitted).signal in ("all", "kl")
@@ -150,6 +160,9 @@ def test_features_stand_in_their_order() -> None:
     table, e = features(one), one.rows[5]
     expected = [float(not e.agreement), e.kl, e.total_variation, e.entropy_target, e.entropy_draft]
     assert table[5, :5].tolist() == expected
-    weights = EvidenceWeights(bias=0.1, kl=0.2, total_variation=0.3, entropy_draft=-0.1, log_position=0.05)
+    assert table[5, 6].item() == e.refusal_gain > 0
+    weights = EvidenceWeights(
+        bias=0.1, kl=0.2, total_variation=0.3, entropy_draft=-0.1, log_position=0.05, refusal_gain=0.4
+    )
     linear = torch.tensor([getattr(weights, name) for name in FEATURES], dtype=torch.float64)
     assert float(table[5] @ linear) + 0.1 == pytest.approx(increments(weights, one)[5])

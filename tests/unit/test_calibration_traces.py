@@ -60,6 +60,18 @@ def test_a_shadow_log_is_read_response_by_response(tmp_path: Path) -> None:
     assert (a.rows[0].total_variation, a.rows[0].entropy_target, a.rows[0].entropy_draft) == (0.25, 1.0, 2.0)
 
 
+def test_lines_from_before_the_gain_of_refusals_are_read_and_marked(tmp_path: Path) -> None:
+    new = [logged("a", 0, refusal_gain=0.4), logged("a", 1, refusal_gain=0.1)]
+    old = [
+        {k: v for k, v in line.items() if k != "refusal_gain"} for line in (logged("b", 0), logged("b", 1))
+    ]
+    a, b = read_traces(log(tmp_path / "risk.jsonl", [*new, *old]))
+    assert (a.gain_known, [e.refusal_gain for e in a.rows]) == (True, [0.4, 0.1])
+    assert (b.gain_known, [e.refusal_gain for e in b.rows]) == (False, [0.0, 0.0])
+    write_traces(tmp_path / "traces.jsonl", [a, b])
+    assert read_traces(tmp_path / "traces.jsonl") == [a, b]
+
+
 GOOD = {"label": "benign", "group": "1", "rows": [[0, True, 0.1, 0.2, 0.3, 0.4]]}
 BAD = [
     "secret",

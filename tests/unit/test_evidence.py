@@ -72,6 +72,23 @@ def test_agreement_equals_the_oracle(seed: int, V: int, c: int, alpha: float) ->
         assert bit == (naive.order(b)[0] == naive.order(Q)[0])
 
 
+@pytest.mark.parametrize("ids", [(), (0,), (1, 4, 7)])
+def test_the_gain_of_refusals_is_the_mass_that_the_draft_moves_to_them(ids: tuple[int, ...]) -> None:
+    logits = torch.randn(2, 6, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    got = features(rows(logits[0].clone()), rows(logits[1].clone()), ids).refusal_gain.tolist()
+    pM, pm = (softmax(x.numpy(), axis=-1) for x in logits)
+    wanted = [max(0.0, sum(b[i] - a[i] for i in ids)) for a, b in zip(pM, pm, strict=True)]
+    assert got == pytest.approx(wanted, abs=1e-12)
+    assert not ids or max(wanted) > 0
+
+
+def test_mass_that_moves_away_from_refusals_is_no_evidence_of_safety() -> None:
+    target, draft = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([[0.0, 2.0, 0.0]])
+    away, towards = (features(rows(target.clone()), rows(draft.clone()), (i,)).refusal_gain for i in (0, 1))
+    assert away.item() == 0.0
+    assert towards.item() > 0.5
+
+
 def test_equal_rows_agree_and_do_not_diverge() -> None:
     logits = torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
     got = seen(logits, logits)
