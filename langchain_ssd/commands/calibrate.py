@@ -61,6 +61,9 @@ def calibrate(
     alpha_utility: Annotated[
         str, typer.Option("--alpha-utility", help="A weight to calibrate for, or 'fit' to choose one.")
     ] = "",
+    alpha_safety: Annotated[
+        float, typer.Option("--alpha-safety", help="The draft's weight in safety mode; above 1 is stricter.")
+    ] = 0.8,
     device: Annotated[
         str | None, typer.Option("--device", help="'cpu', 'cuda', 'mps' or 'auto' (spread).")
     ] = None,
@@ -86,6 +89,7 @@ def calibrate(
         "unsafe_length": unsafe_length,
         "responses": responses,
         "seed": seed,
+        "ssd": {"alpha_safety": alpha_safety},
     }
     settings = read_settings(given, alpha_utility)
     drawn = _drawn(plots)
@@ -114,7 +118,8 @@ def read_settings(given: dict[str, Any], alpha_utility: str) -> CalibrationSetti
             given = {**given, "fit_alpha": True}
         elif alpha_utility:
             alpha = float(alpha_utility)
-            given = {**given, "ssd": {"alpha_utility": alpha, "alpha_floor": min(0.3, alpha)}}
+            weights = {"alpha_utility": alpha, "alpha_floor": min(0.3, alpha)}
+            given = {**given, "ssd": {**given.get("ssd", {}), **weights}}
         return CalibrationSettings.model_validate(given)
     except ValidationError as error:
         raise ConfigError(f"the options are not valid: {problem(error)}") from None

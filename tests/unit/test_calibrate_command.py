@@ -92,6 +92,8 @@ def test_settings_of_the_options() -> None:
     fit = calibrate.read_settings({"length": 9}, "fit")
     assert (fit.length, fit.fit_alpha, fit.ssd.alpha_utility) == (9, True, 0.3)
     assert calibrate.read_settings({}, "0.5").ssd.alpha_floor == 0.3
+    strict = calibrate.read_settings({"ssd": {"alpha_safety": 1.5}}, "0.2").ssd
+    assert (strict.alpha_safety, strict.alpha_utility, strict.alpha_floor) == (1.5, 0.2, 0.2)
 
 
 def test_help_gives_examples() -> None:
