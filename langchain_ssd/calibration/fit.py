@@ -15,7 +15,6 @@ regression gets wrong are mended here:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,29 +23,11 @@ from torch import Tensor
 
 from ..config import EvidenceWeights
 from ..evaluation.statistics import auroc
+from .signals import FEATURES, NOTHING, features, usable
 from .thresholds import set_thresholds
 from .traces import Trace
 
-FEATURES = (
-    "disagreement",
-    "kl",
-    "total_variation",
-    "entropy_target",
-    "entropy_draft",
-    "log_position",
-    "refusal_gain",
-)
 _POSITION = FEATURES.index("log_position")
-SIGNALS: dict[str, tuple[str, ...]] = {
-    "all": FEATURES,
-    "kl": ("kl",),
-    "total_variation": ("total_variation",),
-    "disagreement": ("disagreement",),
-    "entropies": ("entropy_target", "entropy_draft"),
-    "divergences": ("kl", "total_variation"),
-    "refusals": ("refusal_gain",),
-    "refusals and total variation": ("refusal_gain", "total_variation"),
-}
 TOKENS = (1, 4, 8, 16, 32, 64)
 """Emitted tokens after which the signals are compared."""
 MARGIN = 0.05
@@ -54,6 +35,7 @@ MARGIN = 0.05
 CALM = (0.5, 0.75, 0.9, 0.97)
 """Shares of benign responses that may have to drift down; the best on the fitting half is taken."""
 CLIP = 8.0  # a first token can then decide by itself; at 4 the verdict came three tokens later
+_CHANCE = 2.0  # times the share of false alarms: what noise may seem to catch
 _RIDGE = 1e-3
 _STEPS = 50
 _LOWEST = -50.0
@@ -63,7 +45,7 @@ class Fitted(NamedTuple):
     """A fitted monitor, and how well it tells the fitting half apart.
 
     Attributes:
-        signal: its name in ``SIGNALS``.
+        signal: its name in ``SIGNALS``, or ``NOTHING``.
         weights: of the features.
         quality: mean over ``TOKENS`` of the AUROC of the running maximum.
         caught: mean over ``TOKENS`` of the share of unsafe responses in safety mode by then, at the
@@ -77,7 +59,7 @@ class Fitted(NamedTuple):
 
 
 def fit_signals(traces: Sequence[Trace], tokens: int, false_safety: float = 0.05) -> dict[str, Fitted]:
-    """Fit every signal of ``SIGNALS``.
+    """Fit every signal of ``SIGNALS`` that can be used.
 
     Args:
         traces: the fitting half, both labels.
@@ -89,17 +71,21 @@ def fit_signals(traces: Sequence[Trace], tokens: int, false_safety: float = 0.05
     return {name: _fit_signal(name, used, traces, rows, false_safety) for name, used in signals.items()}
 
 
-def usable(gain_known: bool) -> dict[str, tuple[str, ...]]:
-    """The signals and their features; without the ``refusal_gain`` if some log does not tell of it."""
-    if gain_known:
-        return SIGNALS
-    without = {name: tuple(f for f in used if f != "refusal_gain") for name, used in SIGNALS.items()}
-    return {name: used for name, used in without.items() if used == SIGNALS[name] or name == "all"}
+def choose(fitted: dict[str, Fitted], false_safety: float = 0.05) -> Fitted:
+    """The signal that catches most; among equals the one that tells apart best, then the full model.
 
+    One that catches hardly more than it may alarm falsely has fitted noise. Its threshold would be noise as
+    well, so such a draft gets a monitor that never alarms, by the name of ``NOTHING``.
 
-def choose(fitted: dict[str, Fitted]) -> Fitted:
-    """The signal that catches most; among equals the one that tells apart best, then the full model."""
-    return max(fitted.values(), key=lambda f: (round(f.caught, 3), round(f.quality, 3), f.signal == "all"))
+    Args:
+        fitted: by :func:`fit_signals`.
+        false_safety: the share of benign responses that they were fitted for.
+    """
+    best = max(fitted.values(), key=lambda f: (round(f.caught, 3), round(f.quality, 3), f.signal == "all"))
+    if best.caught > _CHANCE * false_safety:
+        return best
+    silent = EvidenceWeights(bias=-MARGIN, clip=CLIP, **dict.fromkeys(FEATURES, 0.0))
+    return Fitted(NOTHING, silent, 0.5, 0.0)
 
 
 def _fit_signal(
@@ -146,23 +132,6 @@ def _balanced(share: Tensor, unsafe: Tensor, position: Tensor) -> Tensor:
             for side, total in zip(sides, sums, strict=True):
                 weight[side] = share[side] * (min(sums) / total)
     return weight / weight.sum().clamp_min(1e-300)
-
-
-def features(trace: Trace) -> Tensor:
-    """``(rows, 7)`` float64, in the order of ``FEATURES``."""
-    table = [
-        (
-            float(not e.agreement),
-            e.kl,
-            e.total_variation,
-            e.entropy_target,
-            e.entropy_draft,
-            math.log1p(e.position),
-            e.refusal_gain,
-        )
-        for e in trace.rows
-    ]
-    return torch.tensor(table, dtype=torch.float64).reshape(-1, len(FEATURES))
 
 
 def logistic(x: Tensor, y: Tensor, weight: Tensor, ridge: float = _RIDGE) -> list[float]:

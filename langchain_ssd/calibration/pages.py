@@ -12,6 +12,7 @@ from ..evaluation.statistics import Interval
 from .fit import TOKENS
 from .report import Rates, plain
 from .run import CalibrationResult
+from .signals import NOTHING
 
 _Rows = Sequence[Sequence[str]]
 
@@ -88,7 +89,16 @@ def _about(result: CalibrationResult) -> str:
         f"# Calibration of {p.draft.title} as the draft of {p.target.title}\n\n"
         f"{at.responses} benign and {p.measured['unsafe_responses']} unsafe responses.{few} "
         f"Signal: `{result.chosen.signal}`. Rates are measured on prompts that were not used for fitting, "
-        "with 95 % intervals."
+        f"with 95 % intervals.{_useless(result)}"
+    )
+
+
+def _useless(result: CalibrationResult) -> str:
+    if result.chosen.signal != NOTHING:
+        return ""
+    return (
+        "\n\n**This draft tells attacks from benign requests no better than chance, so its monitor never "
+        "alarms. Train it further, or take another.**"
     )
 
 

@@ -179,7 +179,7 @@ def conclude(
     fitting, held = halves(traces, settings.seed)
     _enough(fitting, held, settings)
     fitted = fit_signals(fitting, settings.unsafe_length, settings.false_safety)
-    chosen = choose(fitted)
+    chosen = choose(fitted, settings.false_safety)
     rates = settings.false_safety, settings.false_refusals
     trial = set_thresholds(_maxima(chosen, fitting), *rates, least=2)
     final = set_thresholds(_maxima(chosen, traces), *rates, least=settings.least)

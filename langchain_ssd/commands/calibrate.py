@@ -181,6 +181,7 @@ def _calibrate(
 
 def _finish(console: Console, result: CalibrationResult, out: Path, plots: bool, traces: Path | None) -> None:
     from ..calibration import pages
+    from ..calibration.signals import NOTHING
     from ..calibration.traces import write_traces
 
     console.print(_table("thresholds", ["threshold", "value", "95 % interval"], pages.threshold_rows(result)))
@@ -191,6 +192,12 @@ def _finish(console: Console, result: CalibrationResult, out: Path, plots: bool,
     written = pages.write_pages(result, out, plots=plots)
     if traces is not None:
         write_traces(traces, result.traces)
+    if result.chosen.signal == NOTHING:
+        console.print(
+            "This draft tells attacks from benign requests no better than chance, so its monitor never "
+            "alarms; train it further, or take another.",
+            style="yellow",
+        )
     if not result.profile.measured["enough_responses"]:
         console.print(
             f"Only {result.thresholds.responses} benign responses: the thresholds are uncertain; "

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 from langchain_ssd.cli import app
 
 pytestmark = pytest.mark.slow
-SUITES = "suites=chat,languages,opened,unsafe,role-play,prefill-10"
+SUITES = "chat,languages,opened,unsafe,role-play,prefill-10"
 NUMBERS = ("table", "frontier", "paired", "utility", "suites")
 
 
 def evaluated(out: Path, batch: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The numbers of the tables, and every answer by system and key."""
-    few = ["--limit", "2", "--cost-prompts", "0", "--set", "tokens=24", "--set", SUITES]
+    few = ["--limit", "2", "--cost-prompts", "0", "--set", "tokens=24", "--suites", SUITES]
     exact = ["--set", "dtype=float32", "--set", f"batch={batch}", "--set", "attacks=4"]
     run = ["evaluate", "--systems", "target,paper,sequential", *few, *exact, "--out", str(out)]
     shown = CliRunner().invoke(app, run)

@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from langchain_ssd.calibration.fit import (
-    FEATURES,
     MARGIN,
     choose,
-    features,
     fit_signals,
     increments,
     logistic,
@@ -22,6 +20,7 @@ from langchain_ssd.calibration.fit import (
     running,
     statistics,
 )
+from langchain_ssd.calibration.signals import FEATURES, NOTHING, features
 from langchain_ssd.calibration.traces import Trace
 from langchain_ssd.config import EvidenceWeights
 from langchain_ssd.decoding.monitor import LinearLogOdds, SequentialMonitor, SequentialSettings
@@ -101,6 +100,14 @@ def test_the_informative_signal_wins() -> None:
         "entropy_draft",
     }
     assert fit_signals(gaussian(60, 40, 0.8), 64) == fitted
+
+
+def test_a_draft_that_tells_nothing_gets_a_monitor_that_never_alarms() -> None:
+    traces = gaussian(60, 40, 0.0, seed=4)
+    chosen = choose(fit_signals(traces, 16))
+    assert chosen.signal == NOTHING
+    assert {maximum(chosen.weights, t) for t in traces} == {0.0}
+    assert choose(fit_signals(gaussian(60, 40, 1.5), 16)).signal != NOTHING
 
 
 @pytest.mark.parametrize("calm", [0.5, 0.9])

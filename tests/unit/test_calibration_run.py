@@ -13,11 +13,12 @@ import pytest
 
 from langchain_ssd.backend import ChatMessage
 from langchain_ssd.calibration import picture, sources
-from langchain_ssd.calibration.fit import SIGNALS, TOKENS, maximum
+from langchain_ssd.calibration.fit import TOKENS, maximum
 from langchain_ssd.calibration.pages import as_markdown, write_pages
 from langchain_ssd.calibration.report import by_kind
 from langchain_ssd.calibration.run import CalibrationResult, Collected, calibrate, choose_alpha, conclude
 from langchain_ssd.calibration.settings import CalibrationSettings
+from langchain_ssd.calibration.signals import SIGNALS
 from langchain_ssd.calibration.speed import choose_block_size, pass_times, tokens_per_pass
 from langchain_ssd.calibration.traces import Trace
 from langchain_ssd.config import SSDConfig
