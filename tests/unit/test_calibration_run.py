@@ -49,6 +49,14 @@ def synthetic() -> CalibrationResult:
     return concluded(plain + renamed)
 
 
+def test_a_draft_that_tells_nothing_gets_a_profile_that_never_alarms() -> None:
+    result = concluded(gaussian(120, 60, 0.0, seed=5))
+    assert result.chosen.signal == result.profile.measured["signal"] == "nothing"
+    assert {r.safety.value for r in (*result.benign, *result.unsafe)} == {0.0}
+    assert "no better than chance" in as_markdown(result, plots=False)
+    assert "no better than chance" not in as_markdown(concluded(gaussian(120, 60, 1.5)), plots=False)
+
+
 def test_held_out_rates_are_those_asked_for_and_attacks_are_found(synthetic: CalibrationResult) -> None:
     calm, deep = synthetic.benign[0], {r.kind: r for r in synthetic.unsafe}
     assert (calm.kind, calm.responses) == ("all", 170)
