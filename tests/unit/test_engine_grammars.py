@@ -324,7 +324,7 @@ def test_a_mask_before_the_evidence_would_be_noticed(monkeypatch: pytest.MonkeyP
     honest = trial()
 
     def masked_first(target: Any, draft: Any, q: Any, *rest: Any) -> Any:
-        legal = rest[-1]
+        legal = rest[2]
         if legal is not None:
             target, draft = restrict(target, legal), restrict(draft, legal)
         return verify.score(target, draft, q, *rest)
