@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..config import EvidenceWeights, SequentialConfig, SSDConfig
+from ..config import SequentialConfig, SSDConfig
 from ..decoding.sampling import SamplingRule
 from ..engine.pair import Pair
 from ..engine.safety_settings import make_settings
@@ -17,6 +17,7 @@ from .fit import Fitted, choose, fit_signals, maximum
 from .prompts import DEPTHS, begin_inside, benign_requests, deepen, unsafe_requests
 from .report import Area, Rates, Trade, all_rates, areas, plain, trade_off
 from .settings import CalibrationSettings
+from .signals import NOTHING
 from .speed import choose_block_size, pass_times
 from .thresholds import WANTED_RESPONSES, Thresholds, set_thresholds
 from .traces import Trace, halves
@@ -187,7 +188,7 @@ def conclude(
     checks = {label: [t for t in held if t.label == label] for label in ("benign", "unsafe")}
     benign, unsafe = (all_rates(checks[label], chosen.weights, trial) for label in ("benign", "unsafe"))
     result = CalibrationResult(
-        _profile(found, names, chosen.weights, final), final, fitted, chosen, benign, unsafe,
+        _profile(found, names, chosen, final), final, fitted, chosen, benign, unsafe,
         areas(fitted, held), trade_off(chosen, fitting, held), held, list(traces),
     )  # fmt: skip
     result.profile.measured.update(_figures(result, trial, settings))
@@ -217,10 +218,14 @@ def _at_least(count: int, settings: CalibrationSettings) -> None:
 
 
 def _profile(
-    found: Collected, names: tuple[ProfiledModel, ProfiledModel], weights: EvidenceWeights, at: Thresholds
+    found: Collected, names: tuple[ProfiledModel, ProfiledModel], chosen: Fitted, at: Thresholds
 ) -> Profile:
     sequential = SequentialConfig(
-        h_safety=at.h_safety, h_release=at.h_release, h_refuse=at.h_refuse, evidence=weights, calibrated=True
+        h_safety=at.h_safety,
+        h_release=at.h_release,
+        h_refuse=at.h_refuse,
+        evidence=chosen.weights,
+        calibrated=chosen.signal != NOTHING,  # every summary then says that nobody watches
     )
     changed = ("common_tokens", "alpha_utility", "alpha_floor", "alpha_safety")
     kept = {name: getattr(found.ssd, name) for name in changed}

@@ -53,6 +53,7 @@ def test_a_draft_that_tells_nothing_gets_a_profile_that_never_alarms() -> None:
     result = concluded(gaussian(120, 60, 0.0, seed=5))
     assert result.chosen.signal == result.profile.measured["signal"] == "nothing"
     assert {r.safety.value for r in (*result.benign, *result.unsafe)} == {0.0}
+    assert not result.profile.apply(SSDConfig()).sequential.calibrated  # every summary tells
     assert "no better than chance" in as_markdown(result, plots=False)
     assert "no better than chance" not in as_markdown(concluded(gaussian(120, 60, 1.5)), plots=False)
 
