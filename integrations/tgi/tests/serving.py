@@ -12,6 +12,9 @@ from typing import Any
 import httpx
 
 from langchain_ssd.backend import Backend, ChatRequest, EventStream, Health, TextToken
+from langchain_ssd.errors import SSDError
+from langchain_ssd.events import Failed
+from langchain_ssd.testing import ScriptedBackend
 from langchain_ssd_tgi.server.run import ListenConfig, make_server
 from langchain_ssd_tgi.server.service import Service
 from langchain_ssd_tgi.server.settings import ServerConfig
@@ -137,3 +140,10 @@ def wait_until(true: Any, seconds: float = 5.0) -> None:
 
 def chat(text: str = "hi", **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}], **more}
+
+
+class Exact(ScriptedBackend):
+    """A scripted pair that sends exactly its script."""
+
+    def _script(self, request: Any, reply: Any) -> Any:
+        return [Failed(reply.code, reply.message)] if isinstance(reply, SSDError) else reply

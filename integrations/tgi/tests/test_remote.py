@@ -40,9 +40,8 @@ from langchain_ssd.testing import ScriptedBackend, answer, failure, refusal
 from langchain_ssd_tgi import RemoteBackend
 from langchain_ssd_tgi.client.answers import event_of
 from langchain_ssd_tgi.client.failures import retry_after
-from langchain_ssd_tgi.protocol import PROTOCOL
 
-from .serving import KEY, serving, serving_alone, wait_until
+from .serving import KEY, Exact, serving, serving_alone, wait_until
 
 HELLO = ChatRequest((ChatMessage("user", "hi"),))
 SUMMARY = Summary(monitor="sequential", refusal={"reason": "x"}, seed=7, seconds=1.5, protected=False)
@@ -50,7 +49,7 @@ EVERYTHING = [
     Queued(3, 4, 2, False),
     PrefillScored(2, 0.5, 1.25, "safety"),
     ModeChanged(0, "safety", 2.5),
-    Token(0, 42, "Hé", False, "safety", False, False, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 1.5),
+    Token(0, 42, "Hé", False, "safety", False, False, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 1.5, False, 0.8),
     Token(1, 43, "", True, "utility"),
     BinScored(0, 0.25, 0.5, 0.6, "utility", "safety"),
     Refused(2, "evidence", "suspected_jailbreak", "de", "", False),
@@ -62,13 +61,6 @@ EVERYTHING = [
         Summary(monitor="sequential", refusal={"reason": "x"}, seed=7, seconds=1.5, protected=False),
     ),
 ]
-
-
-class Exact(ScriptedBackend):
-    """A scripted pair that sends exactly its script."""
-
-    def _script(self, request: Any, reply: Any) -> Any:
-        return [Failed(reply.code, reply.message)] if isinstance(reply, SSDError) else reply
 
 
 def test_every_event_survives_in_every_field() -> None:
@@ -175,42 +167,6 @@ def test_a_locked_server_refuses_what_would_change_it_with_the_same_error_as_a_l
         with pytest.raises(SafetyLocked, match="logit_bias"):
             ChatSSD(base_url=server.url, logit_bias={7: 100.0}).invoke("hi")
         assert server.backend.requests == []
-
-
-SHADOW = {"safety": {"enforce": False}}
-
-
-@pytest.mark.parametrize("locked", [True, False])
-def test_a_server_in_shadow_mode_is_no_protection_and_is_taken_only_by_those_who_say_so(locked: bool) -> None:
-    with serving(ScriptedBackend("ok"), lock_safety=locked, **SHADOW) as server:
-        with pytest.raises(ConfigError, match=r"shadow mode.*enforce=False"):
-            ChatSSD(base_url=server.url).invoke("hi")
-        with pytest.raises(ConfigError, match="shadow mode"):
-            next(ChatSSD(base_url=server.url, allow_unprotected=True).stream("hi"))
-        assert server.backend.requests == []
-        assert ChatSSD(base_url=server.url, enforce=False).invoke("hi").text == "ok"
-
-
-@pytest.mark.parametrize("locked", [True, False])
-def test_a_server_that_went_over_to_shadow_mode_unseen_answers_nothing_unprotected(locked: bool) -> None:
-    with serving(ScriptedBackend("ok"), lock_safety=locked, **SHADOW) as server:
-        backend = RemoteBackend(server.url)
-        backend._info = {"ssd": {"protocol": PROTOCOL, "enforced": True}}  # what it was before
-        last = list(backend.submit(HELLO))[-1]
-        if locked:
-            assert isinstance(last, Failed)
-            assert last.code == SafetyLocked.code
-            assert server.backend.requests == []
-        else:
-            assert server.backend.requests[0].safety.enforce
-
-
-def test_an_answer_that_was_only_watched_fails_though_the_server_had_promised_more() -> None:
-    watched = [Token(0, 1, "Hi", False, "utility"), Finished(summary=Summary(enforced=False))]
-    with serving(Exact(watched), lock_safety=False) as server:
-        with pytest.raises(ConfigError, match="shadow mode"):
-            ChatSSD(base_url=server.url).invoke("hi")
-        assert ChatSSD(base_url=server.url, enforce=False).invoke("hi").text == "Hi"
 
 
 @pytest.mark.parametrize(
