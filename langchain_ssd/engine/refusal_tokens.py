@@ -12,23 +12,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import InvalidRequest
+from ..refusal_text import TEXTS
 from .rendering import Renderer
 
 OPENINGS: tuple[str, ...] = (
-    *("I'm sorry", "I cannot", "Sorry", "No,", "Unfortunately", "As an AI", "We cannot"),
-    *("Es tut mir leid", "Tut mir leid", "Ich kann", "Leider"),
+    *TEXTS.values(),  # the fallback's own words, in every language that it knows
+    *("I cannot", "Sorry", "No,", "Unfortunately", "As an AI", "We cannot"),
+    *("Tut mir leid", "Ich kann", "Leider"),
     *("Je suis désolé", "Désolé", "Je ne peux pas", "Malheureusement"),
-    *("Lo siento", "No puedo", "Lamento"),
-    *("Mi dispiace", "Non posso", "Purtroppo"),
-    *("Sinto muito", "Desculpe", "Não posso", "Infelizmente"),
-    *("Het spijt me", "Ik kan", "Helaas"),
-    *("Üzgünüm", "Maalesef"),
-    *("Извините", "Простите", "К сожалению", "Я не могу"),
-    *("很抱歉", "抱歉", "对不起", "我无法", "我不能"),
-    *("申し訳", "すみません"),
-    *("죄송", "미안"),
-    *("क्षमा", "माफ़"),
-    *("عذرًا", "عذراً", "آسف", "لا يمكنني"),
+    *("No puedo", "Lamento"),
+    *("Non posso", "Purtroppo"),
+    *("Desculpe", "Não posso", "Infelizmente"),
+    *("Ik kan", "Helaas"),
+    "Maalesef",
+    *("Простите", "К сожалению", "Я не могу"),
+    *("抱歉", "对不起", "我无法", "我不能"),
+    *("すみません", "미안", "माफ़"),
+    *("عذراً", "آسف", "لا يمكنني"),
 )
 
 
