@@ -25,6 +25,7 @@ from langchain_ssd.engine.engine import Engine
 from langchain_ssd.engine.loading import load_pair
 from langchain_ssd.engine.models import CachedModel
 from langchain_ssd.engine.pair import Pair
+from langchain_ssd.engine.prepack import prepack
 from langchain_ssd.events import Finished
 from langchain_ssd.profile import find_profile
 
@@ -42,8 +43,8 @@ def main() -> None:
         profile = find_profile(None, default_target(), default_draft(name))
         safety = profile.apply(SSDConfig()) if profile else SSDConfig()
         for times in (1, 4, 8) if name == "whole" else (1,):
-            pair = costlier(load_pair(default_target(), default_draft(name), EngineConfig(), quiet), times)
-            rows.append(beside_target(name, times, pair, safety))
+            plain = load_pair(default_target(), default_draft(name), EngineConfig(prepack=False), quiet)
+            rows.append(beside_target(name, times, costlier(plain, times), safety))
             print(rows[-1], flush=True)
     how = f"bf16, one stream, greedy, up to {TOKENS} tokens, {len(texts())} benign prompts"
     note = f"{how}; block size by timed passes"
@@ -93,14 +94,19 @@ def idle(layers: nn.ModuleList, times: int) -> Iterator[nn.Module]:
 def beside_target(name: str, times: int, pair: Pair, safety: SSDConfig) -> dict[str, Any]:
     """Tokens per second of both, over the same prompts in turn."""
     acceptance = 0.95 if name == "whole" else 0.65  # as calibration measured them, rounded down
+    plain: Any = copy.deepcopy(pair.target.model.model)  # the peer, as transformers loads it
+    for side in (pair.target, pair.draft):
+        prepack(side.model.model)  # as load_pair does for every user
     draft, verify = pass_times(pair)
     safety = safety.model_copy(update={"block_size": choose_block_size(acceptance, draft, verify)})
     engine = Engine(pair, EngineConfig())
-    found: dict[str, list[tuple[int, float]]] = {"alone": [], "ssd": []}
+    packed: Any = pair.target.model.model
+    found: dict[str, list[tuple[int, float]]] = {"alone": [], "packed": [], "ssd": []}
     agreeing = scored = 0
     ended: list[Finished] = []
     for text in texts():
-        found["alone"].append(timed(lambda text=text: alone(pair, text)))  # type: ignore[misc]
+        found["alone"].append(timed(lambda text=text: alone(pair, plain, text)))  # type: ignore[misc]
+        found["packed"].append(timed(lambda text=text: alone(pair, packed, text)))  # type: ignore[misc]
         found["ssd"].append(timed(lambda text=text: ssd(engine, text, safety, ended)))  # type: ignore[misc]
         agreeing += ended[-1].summary.agreeing
         scored += ended[-1].summary.scored
@@ -113,6 +119,8 @@ def beside_target(name: str, times: int, pair: Pair, safety: SSDConfig) -> dict[
         "alone, tokens/s": speed["alone"],
         "SSD, tokens/s": speed["ssd"],
         "ratio": speed["ssd"] / speed["alone"],
+        "alone with our weights' order, tokens/s": speed["packed"],
+        "ratio to that": speed["ssd"] / speed["packed"],
         "aim": AIMS.get((name, times), ""),
     }
 
@@ -124,10 +132,9 @@ def timed(work: Any) -> tuple[int, float]:
     return tokens, time.perf_counter() - began
 
 
-def alone(pair: Pair, text: str) -> int:
-    """The target under ``generate``, with caches."""
+def alone(pair: Pair, network: Any, text: str) -> int:
+    """A target under ``generate``, with caches."""
     ids = torch.tensor([pair.target.renderer.render((ChatMessage("user", text),))])
-    network: Any = pair.target.model.model
     out = network.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),

@@ -140,6 +140,9 @@ class EngineConfig(Settings):
     max_queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait; more are refused.")
     prefill_chunk: int = Field(512, ge=1, le=65_536, description="Prompt tokens per step and sequence.")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads for torch.")
+    prepack: bool = Field(
+        True, description="Order bfloat16 weights for the CPU's kernels once, at loading: faster passes."
+    )
     max_context: int | None = Field(None, ge=8, description="Upper bound on both contexts.")
     max_grammar_bytes: int = Field(
         65_536, ge=0, le=2**24, description="Of a schema; a quarter for Lark and regex."

@@ -23,6 +23,7 @@ from .delta import apply_delta, keep_layers
 from .engine import Engine
 from .models import CachedModel, check_rewind
 from .pair import Pair, Side
+from .prepack import prepack
 from .reading import (
     check_config,
     check_files,
@@ -75,6 +76,9 @@ def load_pair(target: ModelSpec, draft: ModelSpec, config: EngineConfig, progres
     progress("loading the draft", 0.6)
     models["draft"] = models["target"] if same_weights(target, draft) else load_model(draft)
     progress("checking that caches rewind", 0.9)
+    if config.prepack:
+        for network in models.values():
+            prepack(network)
     sides = {}
     for role, spec in specs.items():
         context = context_length(configs[role], config.max_context)
