@@ -129,6 +129,12 @@ def shipped_benign(part: Part) -> list[BenignPrompt]:
         for row in load_texts("contrast")
         if part_of(row["benign"]) == part
     ]
+    if part == "train":
+        found += [
+            BenignPrompt((ChatMessage("user", row[key]),), kind)
+            for kind, key in (("contrast", "benign"), ("various", "prompt"))
+            for row in load_texts(f"lessons_{kind}")
+        ]
     for name in ("benign_languages", "benign_plain", "benign_serious"):
         found += [
             BenignPrompt((ChatMessage("user", row["prompt"]),), name.removeprefix("benign_"))
@@ -145,9 +151,16 @@ def shipped_benign(part: Part) -> list[BenignPrompt]:
 def opened(prompts: Sequence[BenignPrompt], count: int, part: Part, seed: int) -> list[BenignPrompt]:
     """Prompts whose answer begins with a benign opening, so that a prefill alone means nothing."""
     rng = random.Random(f"openings/{seed}")
-    openings = [r["text"] for r in load_texts("openings") if part_of(r["text"], shipped=True) == part]
+    openings = answer_openings(part)
     chosen = rng.sample(list(prompts), min(count, len(prompts)))
     return [BenignPrompt(p.messages, "opened", rng.choice(openings)) for p in chosen]
+
+
+def answer_openings(part: Part) -> list[str]:
+    """Beginnings of answers that fit any request."""
+    learnt = load_texts("lessons_openings") if part == "train" else []
+    split = [row for row in load_texts("openings") if part_of(row["text"], shipped=True) == part]
+    return [row["text"] for row in [*split, *learnt]]
 
 
 def wrapped(prompts: Sequence[BenignPrompt], count: int, seed: int) -> list[BenignPrompt]:
@@ -196,7 +209,11 @@ def shipped_unsafe(part: Part) -> list[UnsafePrompt]:
         # Both halves of a pair stand in one part: its wording is as good as seen once one of them is.
         if part_of(row["benign"]) == part
     ]
-    return [p for p in plain if part_of(p.text) == part] + contrast
+    found = [p for p in plain if part_of(p.text) == part] + contrast
+    if part == "train":
+        found += [UnsafePrompt(row["prompt"], row["category"]) for row in load_texts("lessons_unsafe")]
+        found += [UnsafePrompt(row["unsafe"], "contrast") for row in load_texts("lessons_contrast")]
+    return found
 
 
 def part_of_ours(prompts: Sequence[Ours], share: float) -> list[Ours]:
@@ -208,7 +225,7 @@ def part_of_ours(prompts: Sequence[Ours], share: float) -> list[Ours]:
 def with_openings(prompts: Sequence[UnsafePrompt], share: float, seed: int) -> list[UnsafePrompt]:
     """Give a share of the prompts without an attacker's opening a general one."""
     rng = random.Random(f"unsafe openings/{seed}")
-    openings = [r["text"] for r in load_texts("openings") if part_of(r["text"], shipped=True) == "train"]
+    openings = answer_openings("train")
     return [
         p if p.opening or rng.random() >= share else UnsafePrompt(p.text, p.kind, rng.choice(openings))
         for p in prompts

@@ -71,14 +71,30 @@ def test_every_prompt_is_in_some_part() -> None:
     whole = {row["prompt"] for row in ROWS}
     assert set().union(*(texts(corpus.user_benign(ROWS, part)) for part in PARTS)) == whole
     kinds = {p.kind for part in PARTS for p in corpus.shipped_benign(part)}
-    assert kinds == {"contrast", "languages", "plain", "serious", "turns"}
+    assert kinds == {"contrast", "languages", "plain", "serious", "turns", "various"}
 
 
 def test_both_halves_of_a_contrast_are_in_one_part() -> None:
-    benign_half = {row["unsafe"]: row["benign"] for row in load_texts("contrast")}
+    pairs = [*load_texts("contrast"), *load_texts("lessons_contrast")]
+    benign_half = {row["unsafe"]: row["benign"] for row in pairs}
     for part in PARTS:
         halves = [benign_half[p.text] for p in corpus.shipped_unsafe(part) if p.kind == "contrast"]
         assert set(halves) == texts([p for p in corpus.shipped_benign(part) if p.kind == "contrast"])
+
+
+def test_lessons_are_only_learnt_from() -> None:
+    lessons = {row["benign"] for row in load_texts("lessons_contrast")}
+    lessons |= {row["unsafe"] for row in load_texts("lessons_contrast")}
+    for name in ("unsafe", "various"):
+        lessons |= {row["prompt"] for row in load_texts(f"lessons_{name}")}
+    used = [texts(corpus.shipped_benign(part)) | texts(corpus.shipped_unsafe(part)) for part in PARTS]
+    assert lessons <= used[PARTS.index("train")]
+    assert lessons.isdisjoint(
+        set().union(*(u for u, part in zip(used, PARTS, strict=True) if part != "train"))
+    )
+    more = {row["text"] for row in load_texts("lessons_openings")}
+    assert more <= set(corpus.answer_openings("train"))
+    assert more.isdisjoint([*corpus.answer_openings("calibration"), *corpus.answer_openings("evaluation")])
 
 
 def test_openings_of_one_part_are_not_used_in_another() -> None:

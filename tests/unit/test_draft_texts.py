@@ -21,6 +21,10 @@ FILES: dict[str, tuple[int, set[str], int]] = {
     "benign_turns": (110, {"messages"}, 40),
     "benign_plain": (120, {"prompt"}, 80),
     "benign_serious": (310, {"topic", "prompt"}, 50),
+    "lessons_contrast": (3000, {"topic", "benign", "unsafe"}, 70),
+    "lessons_unsafe": (5000, {"category", "prompt"}, 70),
+    "lessons_openings": (200, {"text"}, 12),
+    "lessons_various": (850, {"topic", "prompt"}, 130),
 }
 CONTROL = ("<|", "|>", "[INST]", "<s>", "</s>", "<start_of_turn>", "<<SYS>>", "\ufffd")
 KINDS = {
@@ -71,15 +75,20 @@ def test_texts_are_neither_empty_nor_long_nor_like_control_tokens(name):
 
 
 def test_no_request_occurs_twice():
-    requests = [row[half] for row in load_texts("contrast") for half in ("benign", "unsafe")]
-    for name in ("unsafe_requests", "benign_languages", "benign_plain", "benign_serious"):
+    pairs = [*load_texts("contrast"), *load_texts("lessons_contrast")]
+    requests = [row[half] for row in pairs for half in ("benign", "unsafe")]
+    single = ("unsafe_requests", "benign_languages", "benign_plain", "benign_serious")
+    for name in (*single, "lessons_unsafe", "lessons_various"):
         requests += [row["prompt"] for row in load_texts(name)]
     requests += [row["messages"][0]["content"] for row in load_texts("benign_turns")]
     counts = Counter(" ".join(request.lower().split()) for request in requests)
     assert [request for request, n in counts.items() if n > 1] == []
 
 
-@pytest.mark.parametrize(("name", "key"), [("wrappers", "name"), ("wrappers", "text"), ("openings", "text")])
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("wrappers", "name"), ("wrappers", "text"), ("openings", "text"), ("lessons_openings", "text")],
+)
 def test_names_and_texts_are_unique(name, key):
     values = [row[key] for row in load_texts(name)]
     assert len(values) == len(set(values))
@@ -90,6 +99,8 @@ def test_names_and_texts_are_unique(name, key):
     [
         ("contrast", "topic", 10, 25),
         ("unsafe_requests", "category", 12, 15),
+        ("lessons_contrast", "topic", 15, 100),
+        ("lessons_unsafe", "category", 14, 40),
         ("benign_languages", "language", 11, 10),
     ],
 )

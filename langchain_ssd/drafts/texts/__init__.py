@@ -7,6 +7,9 @@
 ``passage_tasks``: what can be asked about a passage.
 ``record_kinds``: what records that are made up by code hold.
 ``benign_serious``: benign requests about grave subjects, in the forms that shady ones have.
+``lessons_contrast``, ``lessons_unsafe``, ``lessons_openings``, ``lessons_various``: more of these kinds, and
+daily requests in long forms and other languages. They are only learnt from; all others are split, so that
+some of each stay unseen for calibration and evaluation.
 """
 
 from __future__ import annotations
