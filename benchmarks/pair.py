@@ -22,6 +22,12 @@ def default_pair() -> Pair:
     return pair
 
 
+@lru_cache(maxsize=1)
+def plain_pair() -> Pair:
+    """The same as transformers loads it, for peers."""
+    return load_pair(default_target(), default_draft(), EngineConfig(prepack=False), lambda stage, part: None)
+
+
 def one_token_forward(pair: Pair, streams: int = 1, cached: int = 200) -> float:
     """Median seconds of a forward of one token of each stream over ``cached`` tokens."""
     model = pair.target.model

@@ -19,7 +19,7 @@ from langchain_ssd.engine.engine import Engine
 from langchain_ssd.engine.pair import Pair
 
 from .common import PROMPTS, show
-from .pair import default_pair
+from .pair import default_pair, plain_pair
 
 TOKENS, BLOCK, COMMON, BIN = 256, 3, 10, 7
 
@@ -119,12 +119,13 @@ def ours(pair: Pair, text: str) -> int:
 def main() -> None:
     """Three ways, in turn, over the same prompts."""
     pair = default_pair()
+    plain_pair()
     totals = {"published, no caches": 0.0, "published, with caches": 0.0, "this package": 0.0}
     counts = dict.fromkeys(totals, 0)
     for text in PROMPTS[:2]:
         for name, work in (
-            ("published, no caches", lambda t: plain(pair, t, cached=False)),
-            ("published, with caches", lambda t: plain(pair, t, cached=True)),
+            ("published, no caches", lambda t: plain(plain_pair(), t, cached=False)),
+            ("published, with caches", lambda t: plain(plain_pair(), t, cached=True)),
             ("this package", lambda t: ours(pair, t)),
         ):
             began = time.perf_counter()

@@ -9,7 +9,7 @@ import torch
 from langchain_ssd.backend import ChatMessage
 
 from .common import PROMPTS, show
-from .pair import default_pair
+from .pair import default_pair, plain_pair
 from .published import TOKENS, ours
 
 
@@ -17,11 +17,12 @@ from .published import TOKENS, ours
 def main() -> None:
     """One stream, greedy. The default draft is as large as the target: no gain is possible."""
     pair = default_pair()
+    plain_pair()
     alone = ssd = 0.0
     for text in PROMPTS[:2]:
         ids = torch.tensor([pair.target.renderer.render((ChatMessage("user", text),))])
         began = time.perf_counter()
-        pair.target.model.model.generate(  # type: ignore[operator]
+        plain_pair().target.model.model.generate(  # type: ignore[operator]
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=TOKENS,

@@ -16,7 +16,17 @@ def weights_in_memory(config: Any, spec: ModelSpec) -> int | None:
     if spec.quantization is None and getattr(config, "quantization_config", None) is not None:
         return None
     size = parameter_count(config) * bits_per_weight(config, spec) / 8
-    return int(size) if size else None
+    return int(size) + _second_head(config, spec) if size else None
+
+
+def _second_head(config: Any, spec: ModelSpec) -> int:
+    """Bytes of an output matrix that is also the embedding and is held again, in the CPU kernels' order."""
+    from ..engine.loading import pick_device
+
+    text = config.get_text_config(decoder=True)
+    tied = bool(getattr(text, "tie_word_embeddings", False))
+    ordered = spec.quantization is None and _dtype(config, spec) == "bfloat16" and pick_device(spec) == "cpu"
+    return 2 * int(text.vocab_size) * int(text.hidden_size) if tied and ordered else 0
 
 
 def parameter_count(config: Any) -> int:

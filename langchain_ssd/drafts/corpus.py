@@ -129,12 +129,7 @@ def shipped_benign(part: Part) -> list[BenignPrompt]:
         for row in load_texts("contrast")
         if part_of(row["benign"]) == part
     ]
-    if part == "train":
-        found += [
-            BenignPrompt((ChatMessage("user", row[key]),), kind)
-            for kind, key in (("contrast", "benign"), ("various", "prompt"))
-            for row in load_texts(f"lessons_{kind}")
-        ]
+    found += _benign_lessons() if part == "train" else []
     for name in ("benign_languages", "benign_plain", "benign_serious"):
         found += [
             BenignPrompt((ChatMessage("user", row["prompt"]),), name.removeprefix("benign_"))
@@ -148,6 +143,15 @@ def shipped_benign(part: Part) -> list[BenignPrompt]:
     return found
 
 
+def _benign_lessons() -> list[BenignPrompt]:
+    """What is only learnt from."""
+    return [
+        BenignPrompt((ChatMessage("user", row[key]),), kind)
+        for kind, key in (("contrast", "benign"), ("various", "prompt"))
+        for row in load_texts(f"lessons_{kind}")
+    ]
+
+
 def opened(prompts: Sequence[BenignPrompt], count: int, part: Part, seed: int) -> list[BenignPrompt]:
     """Prompts whose answer begins with a benign opening, so that a prefill alone means nothing."""
     rng = random.Random(f"openings/{seed}")
@@ -156,9 +160,9 @@ def opened(prompts: Sequence[BenignPrompt], count: int, part: Part, seed: int) -
     return [BenignPrompt(p.messages, "opened", rng.choice(openings)) for p in chosen]
 
 
-def answer_openings(part: Part) -> list[str]:
+def answer_openings(part: Part, *, lessons: bool = True) -> list[str]:
     """Beginnings of answers that fit any request."""
-    learnt = load_texts("lessons_openings") if part == "train" else []
+    learnt = load_texts("lessons_openings") if part == "train" and lessons else []
     split = [row for row in load_texts("openings") if part_of(row["text"], shipped=True) == part]
     return [row["text"] for row in [*split, *learnt]]
 
@@ -222,10 +226,19 @@ def part_of_ours(prompts: Sequence[Ours], share: float) -> list[Ours]:
     return [prompts[int(n * step)] for n in range(round(len(prompts) * share))]
 
 
-def with_openings(prompts: Sequence[UnsafePrompt], share: float, seed: int) -> list[UnsafePrompt]:
-    """Give a share of the prompts without an attacker's opening a general one."""
+def with_openings(
+    prompts: Sequence[UnsafePrompt], share: float, seed: int, *, lessons: bool = False
+) -> list[UnsafePrompt]:
+    """Give a share of the prompts without an attacker's opening a general one.
+
+    Args:
+        prompts: the requests.
+        share: of those without an opening.
+        seed: makes the draws repeatable.
+        lessons: also use openings that are only learnt from.
+    """
     rng = random.Random(f"unsafe openings/{seed}")
-    openings = answer_openings("train")
+    openings = answer_openings("train", lessons=lessons)
     return [
         p if p.opening or rng.random() >= share else UnsafePrompt(p.text, p.kind, rng.choice(openings))
         for p in prompts

@@ -113,7 +113,7 @@ class Workshop:
         """
         r = self.teacher.renderer
         rng = random.Random(f"wrapping/{self.recipe.seed}")
-        opened = with_openings(prompts, self.recipe.begun, self.recipe.seed)
+        opened = with_openings(prompts, self.recipe.begun, self.recipe.seed, lessons=True)
         opened = [p for p in opened if len(r.encode(p.text)) <= _MAX_PROMPT]
         plain = [tuple(r.render([ChatMessage("user", p.text)])) for p in opened]
         openings = [tuple(r.encode(p.opening)) for p in opened]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def test_a_layer_computes_what_the_plain_one_does(bias: bool, shape: tuple[int, 
         ours, theirs = PrepackedLinear(plain)(x), plain(x)
     assert ours.shape == theirs.shape
     assert ours.dtype == torch.bfloat16
-    # In float64 the sum is known; both are within a rounding of it.
+    # In float64 the sum is known; ours is within a rounding of it.
     exact = nn.functional.linear(x.double(), plain.weight.double(), plain.bias.double() if bias else None)
     assert (ours.double() - exact).abs().max() <= 2**-7 * exact.abs().max()
     assert torch.equal(PrepackedLinear(plain).weight, plain.weight)
@@ -80,8 +81,59 @@ def test_in_doubt_the_plain_layers_stay(doubt: str, monkeypatch: pytest.MonkeyPa
 
 
 @supported
+def test_every_layer_is_looked_at_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([True, True, False])  # the second layer, which has the shape of the first, does not agree
+    monkeypatch.setattr(module, "_agrees", lambda *_: next(answers))
+    model = nn.Sequential(*(nn.Linear(8, 8, dtype=torch.bfloat16) for _ in range(2)))
+    assert prepack(model) == 1
+    assert [type(m) for m in model] == [PrepackedLinear, nn.Linear]
+
+
+@supported
 def test_a_layer_that_gives_something_else_is_found_out() -> None:
-    right = nn.Linear(64, 64, dtype=torch.bfloat16).requires_grad_(False)
-    wrong = nn.Linear(64, 64, dtype=torch.bfloat16).requires_grad_(False)
-    assert module._agrees(right, PrepackedLinear(right))
-    assert not module._agrees(right, PrepackedLinear(wrong))
+    right, wrong = (nn.Linear(64, 64, dtype=torch.bfloat16).requires_grad_(False) for _ in range(2))
+    assert module._agrees(right, PrepackedLinear(right), 3)
+    assert not module._agrees(right, PrepackedLinear(wrong), 3)
+
+
+@supported
+def test_a_kernel_that_fails_leaves_the_plain_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: PrepackedLinear, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(PrepackedLinear, "forward", broken)
+    model = nn.Sequential(nn.Linear(8, 8, dtype=torch.bfloat16))
+    assert prepack(model) == 0
+    assert type(model[0]) is nn.Linear
+
+
+@supported
+def test_a_layer_with_a_hook_or_a_forward_of_its_own_stays() -> None:
+    hooked, replaced = (nn.Linear(8, 8, dtype=torch.bfloat16) for _ in range(2))
+    hooked.register_forward_hook(lambda *_: None)
+    replaced.forward = lambda x: 2 * x  # type: ignore[method-assign]
+    assert prepack(nn.Sequential(hooked, replaced)) == 0
+
+
+@supported
+def test_plain_weights_are_gone_before_the_next_layer_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(*(nn.Linear(8, 8, dtype=torch.bfloat16).requires_grad_(False) for _ in range(3)))
+    alive = [weakref.ref(layer) for layer in model]
+    counts = []
+    packed = module._packed
+
+    def counting(linear: nn.Linear) -> PrepackedLinear | None:
+        counts.append(sum(ref() is not None for ref in alive))
+        return packed(linear)
+
+    monkeypatch.setattr(module, "_packed", counting)
+    assert prepack(model) == 3
+    assert counts[-1] < 3
+
+
+@supported
+def test_a_prepacked_model_can_be_copied() -> None:
+    model = nn.Sequential(nn.Linear(64, 64, dtype=torch.bfloat16).requires_grad_(False))
+    prepack(model)
+    x = torch.ones(2, 64, dtype=torch.bfloat16)
+    assert torch.equal(copy.deepcopy(model)(x), model(x))
