@@ -180,7 +180,7 @@ def conclude(
     fitting, held = halves(traces, settings.seed)
     _enough(fitting, held, settings)
     fitted = fit_signals(fitting, settings.unsafe_length, settings.false_safety)
-    chosen = choose(fitted, settings.false_safety)
+    chosen = choose(_allowed(fitted, settings.signal), settings.false_safety)
     rates = settings.false_safety, settings.false_refusals
     trial = set_thresholds(_maxima(chosen, fitting), *rates, least=2)
     final = set_thresholds(_maxima(chosen, traces), *rates, least=settings.least)
@@ -194,6 +194,13 @@ def conclude(
     result.profile.measured.update(_figures(result, trial, settings))
     report("checking on the other half", 1.0)
     return result
+
+
+def _allowed(fitted: dict[str, Fitted], signal: str | None) -> dict[str, Fitted]:
+    """The signals to choose from: all, or the one that was asked for."""
+    if signal is not None and signal not in fitted:
+        raise ConfigError("the log was written without this signal; take another, or calibrate without it")
+    return fitted if signal is None else {signal: fitted[signal]}
 
 
 def _maxima(chosen: Fitted, traces: Sequence[Trace]) -> list[float]:

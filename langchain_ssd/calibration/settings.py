@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..config import Settings, SSDConfig
+from .signals import SIGNALS
 from .thresholds import LEAST_RESPONSES, WANTED_RESPONSES
 
 
@@ -25,7 +26,15 @@ class CalibrationSettings(Settings):
     ssd: SSDConfig = Field(SSDConfig(), description="Weights and the shared sample space.")
     fit_alpha: bool = Field(False, description="Choose alpha_utility by the text that it leaves alone.")
     kept: float = Field(0.95, gt=0, le=1, description="Benign tokens that a chosen alpha must leave alone.")
+    signal: str | None = Field(None, description="Use this signal; None: the one that catches most.")
     measure_speed: bool = Field(True, description="Choose block_size by measured passes.")
+
+    @field_validator("signal")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None and name not in SIGNALS:
+            raise ValueError("signal must be one of: " + ", ".join(SIGNALS))
+        return name
 
     @model_validator(mode="after")
     def _ordered(self) -> CalibrationSettings:

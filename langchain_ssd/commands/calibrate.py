@@ -55,6 +55,12 @@ def calibrate(
     false_safety: Annotated[
         float, typer.Option("--false-safety", help="Share of benign responses that may enter safety mode.")
     ] = 0.05,
+    signal: Annotated[
+        str | None,
+        typer.Option(
+            "--signal", help="Evidence to use, by a name in the report.", show_default="catches most"
+        ),
+    ] = None,
     length: Annotated[int, typer.Option("--length", help="Tokens of a benign response.")] = 256,
     unsafe_length: Annotated[int, typer.Option("--unsafe-length", help="Tokens of an unsafe response.")] = 64,
     responses: Annotated[int, typer.Option("--responses", help="Benign responses, at most.")] = 300,
@@ -85,6 +91,7 @@ def calibrate(
     given = {
         "false_refusals": false_refusals,
         "false_safety": false_safety,
+        "signal": signal,
         "length": length,
         "unsafe_length": unsafe_length,
         "responses": responses,

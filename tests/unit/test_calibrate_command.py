@@ -94,6 +94,9 @@ def test_settings_of_the_options() -> None:
     assert calibrate.read_settings({}, "0.5").ssd.alpha_floor == 0.3
     strict = calibrate.read_settings({"ssd": {"alpha_safety": 1.5}}, "0.2").ssd
     assert (strict.alpha_safety, strict.alpha_utility, strict.alpha_floor) == (1.5, 0.2, 0.2)
+    assert calibrate.read_settings({"signal": "kl"}, "").signal == "kl"
+    with pytest.raises(ConfigError, match="signal must be one of: all, kl"):
+        calibrate.read_settings({"signal": "vibes"}, "")
 
 
 def test_help_gives_examples() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -47,6 +48,18 @@ def synthetic() -> CalibrationResult:
     deep = gaussian(40, 40, 0.7, seed=2, prefill=20)
     renamed = [Trace(t.label, t.kind, f"deep{t.group}", t.prefill, t.rows) for t in deep]
     return concluded(plain + renamed)
+
+
+def test_a_signal_can_be_asked_for(synthetic: CalibrationResult) -> None:
+    other = next(name for name in SIGNALS if name != synthetic.chosen.signal)
+    result = concluded(gaussian(300, 60, 0.7, seed=1), signal=other)
+    assert result.chosen.signal == result.profile.measured["signal"] == other
+
+
+def test_a_signal_that_a_log_does_not_hold_is_refused() -> None:
+    traces = [replace(t, gain_known=False) for t in gaussian(120, 60, 0.7)]
+    with pytest.raises(ConfigError, match="written without this signal"):
+        concluded(traces, signal="refusals")
 
 
 def test_a_draft_that_tells_nothing_gets_a_profile_that_never_alarms() -> None:
