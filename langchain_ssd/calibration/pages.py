@@ -103,8 +103,9 @@ def _useless(result: CalibrationResult) -> str:
 
 
 _ABOUT_SIGNALS = (
-    "The signal that catches most unsafe responses, early, at the asked false-alarm rate is used: the mean "
-    f"over the first {', '.join(map(str, TOKENS))} tokens. AUROC is the mean over the same."
+    "The signal that catches most unsafe responses, early, at the asked false-alarm rate is used, unless "
+    f"`--signal` names one: the mean over the first {', '.join(map(str, TOKENS))} tokens. "
+    "AUROC is the mean over the same."
 )
 RATE_NAMES = ["kind", "responses", "ever in safety mode", "refused", "median token"]
 
