@@ -8,6 +8,7 @@ target is synthetic; it stands for a bigger model of the family, which is not to
 from __future__ import annotations
 
 import copy
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -36,10 +37,10 @@ TOKENS, PROMPTS_READ, PROMPTS_OWN = 64, 4, 4
 AIMS = {("slim", 1): 1.1, ("whole", 4): 1.6, ("whole", 8): 2.0}
 
 
-def main() -> None:
-    """Both drafts, each with its target alone, prompt by prompt in turn."""
+def main(names: Sequence[str] = DRAFTS) -> None:
+    """Drafts, each with its target alone, prompt by prompt in turn: both, or those that are named."""
     rows = []
-    for name in DRAFTS:
+    for name in names:
         profile = find_profile(None, default_target(), default_draft(name))
         safety = profile.apply(SSDConfig()) if profile else SSDConfig()
         for times in (1, 4, 8) if name == "whole" else (1,):
@@ -48,7 +49,11 @@ def main() -> None:
             print(rows[-1], flush=True)
     how = f"bf16, one stream, greedy, up to {TOKENS} tokens, {len(texts())} benign prompts"
     note = f"{how}; block size by timed passes"
-    show("drafts", "The default drafts beside their target alone", rows, note)
+    some = "" if names == DRAFTS else "-".join(names)
+    record, command = (
+        (f"drafts-{some}", f"python -m benchmarks.drafts {' '.join(names)}") if some else ("drafts", "")
+    )
+    show(record, "The default drafts beside their target alone", rows, note, command)
 
 
 def quiet(stage: str, part: float) -> None:
@@ -153,3 +158,7 @@ def ssd(engine: Engine, text: str, safety: SSDConfig, events: list[Finished]) ->
     while engine.busy:
         events += [event for _, event in engine.step(0.0) if isinstance(event, Finished)]
     return events[-1].summary.emitted
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or DRAFTS)
