@@ -15,7 +15,7 @@ from langchain_ssd.engine.prepack import PrepackedLinear, prepack
 
 from .loading_helpers import Specs, load
 
-supported = pytest.mark.skipif(not module._supported(), reason="no bfloat16 kernels here (PyTorch, processor)")
+supported = pytest.mark.skipif(not module._supported(), reason="no bfloat16 kernels on this machine")
 
 
 def linears(model: nn.Module) -> list[nn.Module]:
